@@ -1,0 +1,98 @@
+"""model → source → graph → passes → backend → session: the whole road in one short module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import knobs, plugins
+from .backend import ACCURACIES, Backend, Executable, Options
+from .errors import ModelError
+from .graph import Graph
+from .rewrite import Pass, Report, dump, run_passes
+from .session import Session
+from .source import GraphSource, Shapes, Source
+
+
+def compile(
+    model: Any,
+    *,
+    backend: str | Backend = "cpu",
+    threads: int | None = None,
+    shapes: Shapes | None = None,
+    passes: Sequence[str | Pass] | None = None,
+    accuracy: str = "fast",
+    precision: str | None = None,
+    target: str | None = None,
+) -> Session:
+    """Compile a model for a backend.
+
+    model: a path, the bytes or the `onnx.ModelProto` of an ONNX model, a Graph, or a DSL function.
+    backend: "cpu", "reference", a plug-in's name, or a Backend object.
+    threads: how many the cpu backend uses; None: as many as this process may.
+    shapes: input name → shape, for models that leave dimensions open; otherwise they are compiled at the first run.
+    passes: names or functions, in order; None: `passes.default`.
+    accuracy: "fast", "strict" or "exact"; precision, target: see engine.backend.Options.
+
+    Raises ModelError, UnsupportedError (all unsupported operators at once) or MachineError.
+    """
+    if accuracy not in ACCURACIES:
+        raise ModelError(f"accuracy={accuracy!r}: expected one of {', '.join(ACCURACIES)}")
+    chain = resolve_passes(passes)
+    options = Options(threads, accuracy, precision, target)
+    machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
+
+    def build(graph: Graph, report: Report) -> Executable:
+        return timed("backend", machine.compile, optimize(graph, chain, report))
+
+    return Session(load_source(model), build, shapes)
+
+
+def optimize(graph: Graph, passes: Sequence[str | Pass] | None = None, report: Report | None = None) -> Graph:
+    """The graph after the passes (None: the default ones)."""
+    dump(graph, "00_import")
+    return timed("passes", run_passes, graph, resolve_passes(passes), report)
+
+
+def resolve_passes(passes: Sequence[str | Pass] | None) -> list[Pass]:
+    """Functions for names; None: the default order."""
+    chosen = passes if passes is not None else default_passes()
+    return [plugins.load("passes", p) if isinstance(p, str) else p for p in chosen]
+
+
+def default_passes() -> tuple[str, ...]:
+    """The names of the default passes, in order."""
+    import importlib
+
+    return importlib.import_module(f"{plugins.ROOT}.passes.default").default
+
+
+def load_source(model: Any) -> Source:
+    """The Source behind whatever the user calls a model."""
+    if isinstance(model, Graph):
+        return GraphSource(model)
+    if hasattr(model, "graph") and hasattr(model, "output_names"):
+        return model
+    frontend = "dsl" if callable(model) else "onnx"
+    return timed(f"frontend {frontend}", plugins.load("frontends", frontend), model)
+
+
+def load(model: Any, shapes: Shapes | None = None) -> Graph:
+    """The Graph of a model as it was imported, before any pass; open dimensions need `shapes`."""
+    source = load_source(model)
+    known = dict(shapes or {})
+    for spec in source.inputs:
+        if spec.name not in known and not spec.is_static:
+            raise ModelError(f"input {spec} leaves dimensions open: give shapes={{{spec.name!r}: (...)}}")
+        known.setdefault(spec.name, tuple(d for d in spec.shape if isinstance(d, int)))
+    return source.graph(known, {})
+
+
+def timed(stage: str, call: Callable[..., Any], *args: Any) -> Any:
+    """The result of the call; at debug level 1 its time is printed."""
+    start = time.perf_counter()
+    result = call(*args)
+    if knobs.get("debug") >= 1:
+        print(f"tilewright: {stage}: {(time.perf_counter() - start) * 1e3:.1f} ms")
+    return result

@@ -1,0 +1,47 @@
+"""The one late-binding spot: names → frontends, passes, backends, models; ours by file name, yours by entry point."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from typing import Any, Literal
+
+from .errors import MachineError, ModelError
+
+Kind = Literal["frontends", "passes", "backends", "models"]
+ROOT = __name__.rpartition(".engine.")[0]
+EXTRAS = {"cupy": "cuda13", "PIL": "image", "onnxruntime": "bench", "openvino": "bench"}
+NOT_PLUGINS = {"common", "default"}
+
+
+def load(kind: Kind, name: str) -> Any:
+    """`load("passes", "fold_batchnorm")` is `passes/fold_batchnorm.py::fold_batchnorm`, or the entry point `tilewright.passes`.
+
+    Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
+    """
+    for point in importlib.metadata.entry_points(group=f"{ROOT}.{kind}", name=name):
+        return point.load()
+    if not name.isidentifier():
+        raise ModelError(f"{name!r} is not a name of {kind}")
+    path = f"{ROOT}.{kind}.{name}"
+    try:
+        return getattr(importlib.import_module(path), name)
+    except ModuleNotFoundError as error:
+        if error.name == path:
+            raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}") from None
+        raise missing_package(error.name or "", f"{name} ({kind})") from error
+
+
+def available(kind: Kind) -> list[str]:
+    """Every name that `load` knows."""
+    package = importlib.import_module(f"{ROOT}.{kind}")
+    ours = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")} - NOT_PLUGINS
+    return sorted(ours | {p.name for p in importlib.metadata.entry_points(group=f"{ROOT}.{kind}")})
+
+
+def missing_package(module: str, what: str) -> MachineError:
+    """The error that says what to install."""
+    top = module.partition(".")[0]
+    how = f'pip install "tilewright[{EXTRAS[top]}]"' if top in EXTRAS else f"pip install {top}"
+    return MachineError(f"{what} needs the package {top}, which is not installed: {how}")

@@ -1,0 +1,187 @@
+"""Runs passes: local rules everywhere until nothing changes, and keeps why a rule looked and declined."""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses as dc
+import inspect
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+from . import knobs
+from .errors import CompilerBug
+from .graph import Graph, Input, Node, Result, Uses, reachable
+from .verify import verify, verify_signature
+
+Rule = Callable[[Node, Uses], Node | None]
+"""A local rule: the replacement of a node, or None (perhaps after `skip(reason)`)."""
+GraphPass = Callable[[Graph], Graph]
+Pass = Rule | GraphPass
+
+MAX_SWEEPS = 32
+
+
+@dc.dataclass(frozen=True)
+class Declined:
+    """A rule that looked at a node and left it alone, and why."""
+
+    rule: str
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.node}: {self.reason}"
+
+
+@dc.dataclass
+class Report:
+    """What the passes did: rewrites and seconds of each, and the ledger of what they declined."""
+
+    rewrites: dict[str, int] = dc.field(default_factory=dict)
+    seconds: dict[str, float] = dc.field(default_factory=dict)
+    declined: list[Declined] = dc.field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {count} rewrites, {self.seconds[name] * 1e3:.1f} ms" for name, count in self.rewrites.items()]
+        return "\n".join([*lines, *map(str, dict.fromkeys(self.declined))])
+
+
+_asking: contextvars.ContextVar[tuple[str, Node, list[Declined]] | None] = contextvars.ContextVar("asking", default=None)
+
+
+def skip(reason: str) -> None:
+    """Say why the running rule leaves the node alone: `return skip("conv has 2 users")`."""
+    if asked := _asking.get():
+        rule, node, ledger = asked
+        label = ", ".join(node.origin) or repr(node)
+        ledger.append(Declined(rule, label, reason))
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass], report: Report | None = None) -> Graph:
+    """The graph after all passes in order, verified after each that changed it."""
+    report = report if report is not None else Report()
+    for position, item in enumerate(passes, start=1):
+        name, before, start = item.__name__, graph, time.perf_counter()
+        graph = _run(graph, item, report)
+        report.seconds[name] = report.seconds.get(name, 0.0) + time.perf_counter() - start
+        if graph is not before:
+            verify_signature(before, verify(graph, after=name), name)
+            dump(graph, f"{position:02}_{name}")
+    return graph
+
+
+def dump(graph: Graph, title: str) -> None:
+    """Show a stage of the graph at debug level 2: on stdout, or as a file in the debug folder."""
+    if knobs.get("debug") < 2:
+        return
+    if folder := knobs.get("debug_dir"):
+        path = pathlib.Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{title}.txt").write_text(f"{graph}\n")
+    else:
+        print(f"--- {title}\n{graph}")
+
+
+def _run(graph: Graph, item: Pass, report: Report) -> Graph:
+    if len(inspect.signature(item).parameters) == 1:
+        changed: Graph = item(graph)  # type: ignore[call-arg, assignment]
+        report.rewrites[item.__name__] = report.rewrites.get(item.__name__, 0) + (changed is not graph)
+        return changed
+    return rewrite(graph, item, report)  # type: ignore[arg-type]
+
+
+def rewrite(graph: Graph, rule: Rule, report: Report | None = None) -> Graph:
+    """Apply one local rule everywhere, operands before users, sweep after sweep until a sweep changes nothing."""
+    report = report if report is not None else Report()
+    report.rewrites.setdefault(rule.__name__, 0)
+    for _ in range(MAX_SWEEPS):
+        before = len(report.declined)
+        swept, count = _Sweep(graph, rule, report).run()
+        report.rewrites[rule.__name__] += count
+        if not count:
+            return graph
+        del report.declined[before:]  # said again by the last sweep where it still holds
+        graph = swept
+    raise CompilerBug(f"pass {rule.__name__} still changes the graph after {MAX_SWEEPS} sweeps; do two of its rewrites undo each other?")
+
+
+class _Sweep:
+    """One bottom-up application of a rule, with the use counts kept exact while nodes come and go."""
+
+    def __init__(self, graph: Graph, rule: Rule, report: Report) -> None:
+        self.graph, self.rule, self.report = graph, rule, report
+        self.old_uses, self.uses = graph.uses, Uses()
+        self.known: set[Node] = set()
+
+    def run(self) -> tuple[Graph, int]:
+        new: dict[Node, Node] = {}
+        count = 0
+        self.uses = Uses(self.old_uses)
+        self.known.update(self.graph.nodes)
+        for old in self.graph:
+            node = old.map_operands(new.__getitem__)
+            self._adopt(node, old)
+            made = None if isinstance(node, Input) else self._ask(node)
+            if made is not None and made is not node:
+                made = made if made.origin or isinstance(made, Input) else made.replace(origin=node.origin)
+                self._adopt(made, node)
+                count += 1
+            new[old] = node if made is None else made
+        return self.graph.with_outputs([new[o] for o in self.graph.outputs]), count
+
+    def _ask(self, node: Node) -> Node | None:
+        token = _asking.set((self.rule.__name__, node, self.report.declined))
+        try:
+            return self.rule(node, self.uses)
+        finally:
+            _asking.reset(token)
+
+    def _adopt(self, made: Node, instead_of: Node) -> None:
+        """`made` inherits the readers of the node it replaces; its new parts start to read their operands; the old part stops."""
+        if made is instead_of:
+            return
+        for node in reachable([made]) if made not in self.known else ():
+            if node not in self.known:
+                self.known.add(node)
+                self.uses.update(node.operands)
+        self.uses[made] += self.uses[instead_of]
+        self._release(instead_of)
+
+    def _release(self, node: Node) -> None:
+        """Nobody reads the node any more: neither does it read its operands."""
+        stack = [node]
+        self.uses[node] = 0
+        while stack:
+            for operand in stack.pop().operands:
+                self.uses[operand] -= 1
+                if self.uses[operand] == 0:
+                    stack.append(operand)
+
+
+def merged_origin(*nodes: Node) -> tuple[str, ...]:
+    """The names of all the nodes that a fused node stands for, in order, each once."""
+    return tuple(dict.fromkeys(name for node in nodes for name in node.origin))
+
+
+def only_reader(node: Node, uses: Uses) -> bool:
+    """Whether the node has one reader; says so in the ledger when it has more."""
+    if uses[node] > 1:
+        skip(f"{node.opname} has {uses[node]} readers")
+    return uses[node] == 1
+
+
+__all__ = [
+    "Declined",
+    "GraphPass",
+    "Pass",
+    "Report",
+    "Result",
+    "Rule",
+    "dump",
+    "merged_origin",
+    "only_reader",
+    "rewrite",
+    "run_passes",
+    "skip",
+]

@@ -1,0 +1,143 @@
+"""A Session runs a model: it checks inputs, keeps one compiled plan for each input shape, and hands out fresh arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .backend import Executable
+from .errors import ModelError
+from .graph import Graph
+from .rewrite import Report
+from .source import NeedsValues, Shapes, Source, check_input
+
+MAX_PLANS = 8
+
+
+class Session:
+    """A compiled model. Made by `compile`; safe to call from several Python threads at once."""
+
+    def __init__(self, source: Source, build: Callable[[Graph, Report], Executable], shapes: Shapes | None = None) -> None:
+        self.source, self._build, self.report = source, build, Report()
+        self._plans: OrderedDict[Any, Executable] = OrderedDict()
+        self._needs_values: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        if fixed := self._shapes_in_advance(dict(shapes or {})):
+            self._compile_in_advance(fixed)
+
+    def run(self, inputs: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """One array for each output name. The caller owns them; with `out` the given C-contiguous arrays are filled and returned.
+
+        Raises ModelError when an input is missing, unknown, or of another dtype or shape than the model declares.
+        """
+        arrays = self._checked(inputs)
+        executable = self._executable(arrays)
+        targets = None if out is None else [self._checked_out(out, executable, i) for i in range(len(self.source.output_names))]
+        return dict(zip(self.source.output_names, executable.run(list(arrays.values()), targets), strict=True))
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """Inputs by position; the one output, or a tuple of them where there are several."""
+        names = [spec.name for spec in self.source.inputs]
+        if len(arrays) != len(names):
+            raise ModelError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}")
+        results = tuple(self.run(dict(zip(names, arrays, strict=True))).values())
+        return results[0] if len(results) == 1 else results
+
+    @property
+    def executable(self) -> Executable:
+        """The plan used last. Raises ModelError while shapes are still open."""
+        if not self._plans:
+            open_inputs = ", ".join(map(str, self.source.inputs))
+            raise ModelError(f"the shapes of this model are open ({open_inputs}); run it once or give compile(shapes=...)")
+        return next(reversed(self._plans.values()))
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as the backend runs it."""
+        return self.executable.graph
+
+    @property
+    def plan(self) -> str:
+        """The plan as text."""
+        return self.executable.describe()
+
+    def explain(self) -> str:
+        """What every pass did, and why rules declined where they looked."""
+        return str(self.report)
+
+    def profile(self, *arrays: np.ndarray, repeats: int = 10) -> list[tuple[str, float]]:
+        """(step, median seconds) for every step of one run on these inputs."""
+        checked = self._checked(dict(zip((s.name for s in self.source.inputs), arrays, strict=True)))
+        return self._executable(checked).profile(list(checked.values()), repeats)
+
+    def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [spec.name for spec in self.source.inputs]
+        if missing := [n for n in names if n not in inputs]:
+            raise ModelError(f"missing input {', '.join(missing)}; the model takes {', '.join(map(str, self.source.inputs))}")
+        if surplus := [n for n in inputs if n not in names]:
+            raise ModelError(f"no input named {', '.join(surplus)}; the model takes {', '.join(map(str, self.source.inputs))}")
+        checked, symbols = {}, dict[str, int]()
+        for spec in self.source.inputs:
+            array = np.asarray(inputs[spec.name])
+            check_input(spec, array)
+            for symbol, size in zip(spec.shape, array.shape, strict=True):
+                if isinstance(symbol, str) and symbols.setdefault(symbol, size) != size:
+                    raise ModelError(f"input {spec}: dimension {symbol} is {size} here and {symbols[symbol]} in another input")
+            checked[spec.name] = array
+        return checked
+
+    def _checked_out(self, out: Mapping[str, np.ndarray], executable: Executable, position: int) -> np.ndarray:
+        name, expected = self.source.output_names[position], executable.graph.outputs[position].type
+        if name not in out:
+            raise ModelError(f"out: no array for output {name}")
+        array = out[name]
+        if array.dtype != expected.dtype or array.shape != expected.shape or not array.flags.c_contiguous or not array.flags.writeable:
+            raise ModelError(f"out[{name!r}]: expected a writeable C-contiguous {expected}, got {array.dtype} {array.shape}")
+        return array
+
+    def _executable(self, arrays: dict[str, np.ndarray]) -> Executable:
+        with self._lock:
+            while True:
+                key = self._key(arrays)
+                if key not in self._plans:
+                    try:
+                        self._plans[key] = self._specialized(arrays)
+                    except NeedsValues as question:
+                        self._needs_values |= question.names
+                        continue
+                self._plans.move_to_end(key)
+                while len(self._plans) > MAX_PLANS:
+                    self._plans.popitem(last=False)
+                return self._plans[key]
+
+    def _key(self, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
+        shapes = tuple(a.shape for a in arrays.values())
+        return shapes, tuple(arrays[n].tobytes() for n in sorted(self._needs_values))
+
+    def _specialized(self, arrays: dict[str, np.ndarray]) -> Executable:
+        values = {name: arrays[name].copy() for name in self._needs_values}
+        return self._build(self.source.graph({n: a.shape for n, a in arrays.items()}, values), self.report)
+
+    def _shapes_in_advance(self, given: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]] | None:
+        """All input shapes if they are known before the first run: declared, or given to `compile`."""
+        if unknown := given.keys() - {s.name for s in self.source.inputs}:
+            raise ModelError(
+                f"shapes: no input named {', '.join(sorted(unknown))}; the model takes {', '.join(map(str, self.source.inputs))}"
+            )
+        for spec in self.source.inputs:
+            if spec.name in given:
+                check_input(spec, np.broadcast_to(np.zeros((), spec.dtype), given[spec.name]))
+            elif spec.is_static:
+                given[spec.name] = tuple(d for d in spec.shape if isinstance(d, int))
+        return given if len(given) == len(self.source.inputs) else None
+
+    def _compile_in_advance(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        ordered = tuple(tuple(shapes[s.name]) for s in self.source.inputs)
+        try:
+            self._plans[ordered, ()] = self._build(self.source.graph(shapes, {}), self.report)
+        except NeedsValues as question:
+            self._needs_values = question.names

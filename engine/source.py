@@ -1,0 +1,90 @@
+"""Where graphs come from: a Source knows a model's signature and makes its Graph for given input shapes."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from .errors import ModelError
+from .graph import Graph, dtype_name
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dc.dataclass(frozen=True)
+class InputSpec:
+    """An input as the model declares it; a str or None is a dimension that each run may choose (a name: the same everywhere)."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def is_static(self) -> bool:
+        return all(isinstance(d, int) for d in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {dtype_name(self.dtype)}[{','.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+class NeedsValues(Exception):  # noqa: N818 - a question, not an error
+    """Raised by Source.graph: shapes depend on the values of these inputs; ask again with them."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(f"shapes depend on the values of {', '.join(sorted(names))}")
+        self.names = names
+
+
+class Source(Protocol):
+    """A model before its shapes are fixed."""
+
+    name: str
+    inputs: tuple[InputSpec, ...]
+    output_names: tuple[str, ...]
+
+    def graph(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Graph:
+        """The graph for these input shapes, with `values` built in as constants. Raises NeedsValues, ModelError, UnsupportedError."""
+        ...
+
+
+class GraphSource:
+    """A Graph as a Source: its shapes are fixed."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.name, self.output_names = graph.name, graph.output_names
+        self.inputs = tuple(InputSpec(n.name, n.type.dtype, n.type.shape) for n in graph.inputs)
+        self._graph = graph
+
+    def graph(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Graph:
+        """The graph itself; ModelError for other shapes than its own."""
+        return self._graph
+
+
+def check_input(spec: InputSpec, array: np.ndarray) -> None:
+    """ModelError unless the array has the dtype and a shape that the model declares; names the likely mistake."""
+    given = f"{dtype_name(array.dtype)}[{','.join(map(str, array.shape))}]"
+    if array.dtype != spec.dtype:
+        raise ModelError(f"input {spec.name}: expected dtype {spec.dtype}, got {array.dtype}; convert it with array.astype('{spec.dtype}')")
+    if array.ndim != len(spec.shape):
+        raise ModelError(f"input {spec}: expected rank {len(spec.shape)}, got {given}{_rank_hint(spec, array)}")
+    if any(isinstance(d, int) and d != n for d, n in zip(spec.shape, array.shape, strict=True)):
+        raise ModelError(f"input {spec}: got {given}{_order_hint(spec, array)}")
+
+
+def _rank_hint(spec: InputSpec, array: np.ndarray) -> str:
+    if array.ndim == len(spec.shape) - 1:
+        return "; is the batch dimension missing? array[None] adds it"
+    return ""
+
+
+def _order_hint(spec: InputSpec, array: np.ndarray) -> str:
+    """An image in the other channel order is the most common mistake; say so."""
+    for order, name in (((0, 3, 1, 2), "NHWC"), ((0, 2, 3, 1), "NCHW")):
+        if array.ndim == 4:
+            turned = [array.shape[i] for i in order]
+            if all(not isinstance(d, int) or d == n for d, n in zip(spec.shape, turned, strict=True)):
+                return f"; it looks like {name} order, turn it with array.transpose{order}"
+    return ""

@@ -1,0 +1,15 @@
+"""Tilewright compiles a trained convolutional network into tiled kernels made for the machine it runs on, and runs it."""
+
+from .engine.compiler import compile as compile
+from .engine.compiler import load as load
+from .engine.compiler import optimize as optimize
+from .engine.errors import CompilerBug as CompilerBug
+from .engine.errors import MachineError as MachineError
+from .engine.errors import ModelError as ModelError
+from .engine.errors import TilewrightError as TilewrightError
+from .engine.errors import UnsupportedError as UnsupportedError
+from .engine.graph import Graph as Graph
+from .engine.knobs import knobs as knobs
+from .engine.session import Session as Session
+
+__version__ = "0.1.0"
