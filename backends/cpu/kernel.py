@@ -1,0 +1,127 @@
+"""What a step of the cpu backend is: a kernel, its arguments, its units of work; and who lowers which operator to which kernels."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from ...engine.graph import Node
+from .emit import Emitter
+from .target import Target
+
+
+@dc.dataclass(frozen=True)
+class Kernel:
+    """A kernel to be generated: its fields are everything that decides its code, besides the target."""
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+    """Names of its arguments in order; `x*` is an address."""
+    engine: ClassVar[str] = "vector"
+    """"vector" for kernels written in LLVM IR, "numba" for the long tail."""
+
+    @functools.cached_property
+    def symbol(self) -> str:
+        """A name that is unique for the content."""
+        name = type(self).__name__.removesuffix("Kernel").lower()
+        return f"{name}_{hashlib.sha256(repr(self).encode()).hexdigest()[:20]}"
+
+    def emit(self, target: Target) -> str:
+        """LLVM IR text of a module that defines the function `symbol`."""
+        emitter = Emitter(self.symbol, self.parameters, target)
+        self.write(emitter)
+        return emitter.text()
+
+    def write(self, k: Emitter) -> None:
+        """Emit the body."""
+        raise NotImplementedError
+
+
+@dc.dataclass(frozen=True, eq=False)
+class Table:
+    """Constant data that a kernel reads: packed weights, offsets. Equal bytes are stored once."""
+
+    data: np.ndarray
+
+
+@dc.dataclass(frozen=True)
+class Scratch:
+    """Memory of `nbytes` for each thread, at (address + thread * nbytes), that lives during one step only."""
+
+    nbytes: int
+
+
+@dc.dataclass(frozen=True)
+class Address:
+    """Somewhere inside a value, a table or scratch memory, in bytes from its start."""
+
+    place: Node | Table | Scratch
+    offset: int = 0
+
+
+Argument = int | Node | Table | Scratch | Address
+
+
+@dc.dataclass(frozen=True)
+class Call:
+    """One step of a plan: a kernel applied to arguments over `units` units of work, which threads share in grains."""
+
+    kernel: Kernel
+    arguments: Mapping[str, Argument]
+    units: int
+    grain: int = 1
+    """Fewest units that are worth handing to a thread at a time."""
+
+
+class NoKernel(Exception):  # noqa: N818 - an answer, not an error
+    """A lowering declines a node; the message is the reason that the plan shows when nobody else takes it."""
+
+
+@dc.dataclass(frozen=True)
+class Machine:
+    """What a lowering may know: the target and the number of threads."""
+
+    target: Target
+    threads: int
+
+
+Lowering = Callable[..., list[Call]]
+LOWERINGS: dict[type[Node], list[Lowering]] = {}
+
+
+def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
+    """Decorator: this function `(node, machine) -> list[Call]` lowers these operators, or raises NoKernel(reason).
+
+    Operand and result layouts are those of `node.operands[i].type.layout` and `node.type.layout`. Lowerings are asked in the
+    order in which they were registered.
+    """
+
+    def register(function: Lowering) -> Lowering:
+        for operator in operators:
+            LOWERINGS.setdefault(operator, []).append(function)
+        return function
+
+    return register
+
+
+def lower(node: Node, machine: Machine) -> list[Call]:
+    """The calls of the first lowering that takes the node; NoKernel with every reason otherwise."""
+    reasons = []
+    for lowering in LOWERINGS.get(type(node), []):
+        try:
+            return lowering(node, machine)
+        except NoKernel as declined:
+            reasons.append(str(declined))
+    raise NoKernel("; ".join(reasons) or f"no kernel for {node.opname}")
+
+
+def grain_for(units: int, work: float, threads: int) -> int:
+    """Units to hand out at a time: about four grains a thread, and none below two microseconds of `work` seconds in all."""
+    if units <= 1 or threads == 1:
+        return max(1, units)
+    fewest = int(np.ceil(units * 2e-6 / max(work, 1e-9)))
+    return max(1, min(units, max(fewest, units // (4 * threads))))
