@@ -8,6 +8,46 @@ from .conv import Conv, ConvTranspose
 
 # Element by element
 from .elementwise import Pointwise, cast, pointwise
+
+# Matrix product
 from .matmul import MatMul
 
-__all__ = ["Constant", "Conv", "ConvTranspose", "Input", "MatMul", "Pointwise", "Result", "cast", "pointwise"]
+# Normalisation
+from .norm import LRN, BatchNorm
+
+# Windows
+from .pool import ArgMaxPool, AveragePool, MaxPool
+
+# Along whole axes
+from .reduce import ArgReduce, CumSum, Reduce, Softmax, TopK
+
+# Data movement
+from .shape import Concat, Expand, Pad, Reshape, Slice, Transpose
+
+__all__ = [
+    "LRN",
+    "ArgMaxPool",
+    "ArgReduce",
+    "AveragePool",
+    "BatchNorm",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "Expand",
+    "Input",
+    "MatMul",
+    "MaxPool",
+    "Pad",
+    "Pointwise",
+    "Reduce",
+    "Reshape",
+    "Result",
+    "Slice",
+    "Softmax",
+    "TopK",
+    "Transpose",
+    "cast",
+    "pointwise",
+]
