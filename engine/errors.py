@@ -17,5 +17,9 @@ class MachineError(TilewrightError, OSError):
     """The machine lacks something: a package, a driver, memory, disk space or a file."""
 
 
+class MachineWarning(UserWarning):
+    """The machine lacks something that Tilewright can do without, only not as fast; said once."""
+
+
 class CompilerBug(TilewrightError, AssertionError):  # noqa: N818 - it is a bug, not an error of the user's
     """Tilewright contradicted itself; please report it with the text of the message."""

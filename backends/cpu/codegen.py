@@ -1,0 +1,162 @@
+"""Kernel → LLVM IR → object code → address: every kernel is compiled once, kept on disk, and loaded for the life of the process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...engine import knobs
+from ...engine.errors import CompilerBug, MachineError
+from ..common.object_cache import open_cache
+from .target import Target, binding, host
+
+ABI_VERSION = 1
+"""Raise it when the arguments of kernels, or the layout of step tables, change."""
+
+
+class Kernel(Protocol):
+    """Something that can be compiled to `void symbol(ptr args, ptr bases, i64 begin, i64 end, i64 thread)`.
+
+    args: the step's read-only block of i64; an address in it takes two of them: (index in bases, byte offset).
+    bases: the addresses of one run: 0 the arena, 1 the constants, 2 the scratch memory, then the inputs, then the outputs.
+    The kernel does the units of work begin <= unit < end; `thread` picks its part of the scratch memory.
+
+    Two attributes are optional: `optimize = True` runs LLVM's O2 passes (without its vectorisers) before code generation, and
+    `exports` names further functions of the module to find the addresses of. All other definitions are made internal.
+    """
+
+    @property
+    def symbol(self) -> str:
+        """A valid LLVM identifier that is unique for what `emit` writes."""
+        ...
+
+    def emit(self, target: Target) -> str:
+        """The text of an LLVM module that defines the function `symbol`."""
+        ...
+
+
+_lock = threading.RLock()
+_addresses: dict[tuple[str, str], int] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
+    """symbol → address of each kernel, and of its `exports`, compiling those that neither this process nor the cache has."""
+    wanted = {kernel.symbol: kernel for kernel in kernels}
+    if not target.is_runnable:
+        raise MachineError(f"code for {target.name} ({target.cpu}) does not run on this machine; expected {host()[1]}")
+    with _lock:
+        machine = target.key
+        missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
+        if missing:
+            names = [name for k in missing for name in exported(k)]
+            found = link([object_code(k, target) for k in missing], names, target)
+            _addresses.update({(machine, name): address for name, address in found.items()})
+        return {name: _addresses[machine, name] for k in wanted.values() for name in exported(k)}
+
+
+def exported(kernel: Kernel) -> list[str]:
+    """The functions of a kernel's module that can be called from outside."""
+    return [kernel.symbol, *getattr(kernel, "exports", ())]
+
+
+def object_code(kernel: Kernel, target: Target) -> bytes:
+    """The kernel's object from the cache, else freshly compiled and stored there."""
+    cache = open_cache()
+    key = f"{kernel.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}"
+    if cache and (payload := cache.get(key)) is not None:
+        return payload
+    text = kernel.emit(target)
+    if knobs.get("debug") >= 4:
+        print(f"; {kernel.symbol}\n{text}")
+    payload = compile_ir(text, target, exports=exported(kernel), optimize=getattr(kernel, "optimize", False))
+    if cache:
+        cache.put(key, payload)
+    return payload
+
+
+def compile_ir(ir: str, target: Target, *, exports: Sequence[str] | None = None, optimize: bool = False) -> bytes:
+    """The object code of an IR text, also for a target that does not run here. exports: what must be defined and stays visible."""
+    with _lock:
+        llvm, machine = binding(), target_machine(target)
+        try:
+            module = llvm.parse_assembly(ir)
+            module.triple = target.triple
+            module.data_layout = str(machine.target_data)
+            module.verify()
+            seal(module, exports)
+        except (RuntimeError, NameError) as error:
+            raise CompilerBug(f"{exports[0] if exports else 'module'}: expected a valid LLVM module, got {error}\n{ir}") from error
+        if optimize:
+            run_passes(llvm, module, machine)
+        return machine.emit_object(module)
+
+
+def seal(module: Any, exports: Sequence[str] | None) -> None:
+    """Make every definition internal that is not exported, so that kernels loaded together cannot clash; none of them unwinds."""
+    for name in exports or ():
+        if module.get_function(name).is_declaration:
+            raise NameError(f"only a declaration of {name}")
+    for function in module.functions:
+        if not function.is_declaration:
+            function.add_function_attribute("nounwind")
+    for value in [*module.functions, *module.global_variables]:
+        if exports is not None and not value.is_declaration and value.name not in exports and not value.name.startswith("llvm."):
+            value.linkage = "internal"
+
+
+def run_passes(llvm: Any, module: Any, machine: Any) -> None:
+    """LLVM's O2 pipeline; kernels choose their vectors themselves."""
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def target_machine(target: Target) -> Any:
+    """LLVM's code generator for a target, at its highest level."""
+    llvm = binding()
+    if target.architecture != host()[0].partition("-")[0]:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    maker = llvm.Target.from_triple(target.triple)
+    return maker.create_target_machine(cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small", jit=True)
+
+
+def link(objects: Sequence[bytes], names: Sequence[str], target: Target) -> dict[str, int]:
+    """The addresses of functions in objects that become part of this process and never leave it.
+
+    use_lmm: each object gets one block of memory, so its code always reaches its constants. Nothing is ever freed: a
+    thread may still be inside the code when the interpreter goes away.
+    """
+    llvm = binding()
+    module = llvm.parse_assembly("")
+    module.triple = target.triple
+    engine = llvm.create_mcjit_compiler(module, target_machine(target), use_lmm=True)
+    files = [llvm.ObjectFileRef.from_data(content) for content in objects]
+    for file in files:
+        engine.add_object_file(file)
+    engine.finalize_object()
+    found = {name: engine.get_function_address(name) for name in names}
+    for resource in (engine, module, *files):
+        resource.detach()
+    return found
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Changes with the source of anything that decides what code is emitted, and with the versions of what it is emitted with."""
+    root = Path(__file__).parents[2]
+    files = [*sorted((root / "backends/cpu").rglob("*.py")), *sorted((root / "backends/common").rglob("*.py"))]
+    stamp = hashlib.sha256()
+    for file in [*files, root / "engine/expression.py"]:
+        stamp.update(file.read_bytes())
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    return f"{stamp.hexdigest()} {' '.join(versions)}"
