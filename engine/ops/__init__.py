@@ -3,11 +3,14 @@
 # Values that are not computed
 from ..graph import Constant, Input, Result
 
-# Convolution and matrix products
+# Convolution over any number of spatial axes
 from .conv import Conv, ConvTranspose
 
 # Element by element
 from .elementwise import Pointwise, cast, pointwise
+
+# Reading and writing at positions that are data
+from .gather import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
 # Matrix product
 from .matmul import MatMul
@@ -15,17 +18,26 @@ from .matmul import MatMul
 # Normalisation
 from .norm import LRN, BatchNorm
 
-# Windows
+# Sliding windows
 from .pool import ArgMaxPool, AveragePool, MaxPool
+
+# Layers over a sequence
+from .recurrent import GRU, LSTM, RNN
 
 # Along whole axes
 from .reduce import ArgReduce, CumSum, Reduce, Softmax, TopK
+
+# Interpolation
+from .resize import Resize
 
 # Data movement
 from .shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 
 __all__ = [
+    "GRU",
     "LRN",
+    "LSTM",
+    "RNN",
     "ArgMaxPool",
     "ArgReduce",
     "AveragePool",
@@ -36,6 +48,9 @@ __all__ = [
     "ConvTranspose",
     "CumSum",
     "Expand",
+    "Gather",
+    "GatherElements",
+    "GatherND",
     "Input",
     "MatMul",
     "MaxPool",
@@ -43,7 +58,10 @@ __all__ = [
     "Pointwise",
     "Reduce",
     "Reshape",
+    "Resize",
     "Result",
+    "ScatterElements",
+    "ScatterND",
     "Slice",
     "Softmax",
     "TopK",
