@@ -6,6 +6,7 @@ import dataclasses as dc
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -136,7 +137,18 @@ class ConvTranspose(Node):
         return 2 * self.x.type.size * math.prod(self.weight.type.shape[1:]) + self.type.size * ex.flops(self.epilogue)
 
 
-def taps(node: Conv | ConvTranspose, positions: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+class Sliding(Protocol):
+    """An operator with a kernel that slides over x."""
+
+    @property
+    def kernel(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def dilations(self) -> tuple[int, ...]: ...
+
+
+def taps(node: Sliding, positions: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """For each kernel tap its index and the strided window of the padded array that it meets at all `positions`."""
     for tap in itertools.product(*map(range, node.kernel)):
         starts = [t * d for t, d in zip(tap, node.dilations, strict=True)]

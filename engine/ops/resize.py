@@ -81,11 +81,7 @@ def interpolation_tables(node: Resize, axis: int) -> tuple[np.ndarray, np.ndarra
     # A scale is seldom exact in binary. Single precision, which exporters and runtimes use, decides the ties of "nearest";
     # the weights of the smooth modes are better off with double.
     positions = coordinates(node, axis, np.dtype(np.float32 if node.mode == "nearest" else np.float64))
-    if node.mode == "nearest":
-        indices = _round(positions, node.nearest_rounding, node.scales[axis])[:, None]
-        weights = np.ones(indices.shape)
-    else:
-        indices, weights = _smooth_taps(node, axis, positions)
+    indices, weights = (_nearest_taps if node.mode == "nearest" else _smooth_taps)(node, axis, positions)
     indices = np.clip(indices, 0, size - 1)
     if node.coordinates == "tf_crop_and_resize":
         outside = (positions < 0) | (positions > size - 1)
@@ -116,13 +112,15 @@ def coordinates(node: Resize, axis: int, dtype: np.dtype) -> np.ndarray:
     return (o + dtype.type(0.5)) / scale - dtype.type(0.5)
 
 
-def _round(positions: np.ndarray, rounding: str, scale: float) -> np.ndarray:
+def _nearest_taps(node: Resize, axis: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rounding = node.nearest_rounding
     if rounding == "simple":
-        rounding = "ceil" if scale < 1 else "floor"
+        rounding = "ceil" if node.scales[axis] < 1 else "floor"
     lower = np.floor(positions)
     part = positions - lower
     up = {"floor": np.zeros_like(part), "ceil": part > 0, "round_prefer_floor": part > 0.5, "round_prefer_ceil": part >= 0.5}
-    return (lower + up[rounding]).astype(np.int64)
+    indices = (lower + up[rounding]).astype(np.int64)[:, None]
+    return indices, np.ones(indices.shape)
 
 
 def _smooth_taps(node: Resize, axis: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,47 @@
+"""Fixtures that all tests share: random numbers, and golden texts with `pytest --update-golden`."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden texts anew instead of comparing with them")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run of a test."""
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """`golden(text)` fails unless the text is what tests/golden/<test name>.txt holds; with --update-golden it writes that file."""
+    path = GOLDEN / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', request.node.name).strip('-')}.txt"
+    update = request.config.getoption("--update-golden")
+
+    def compare(text: str) -> None:
+        __tracebackhide__ = True
+        text = text.rstrip("\n") + "\n"
+        if update:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+        how = f"run `pytest {request.node.nodeid} --update-golden`, then look at `git diff tests/golden`"
+        if not path.exists():
+            pytest.fail(f"{path} does not exist yet: {how}", pytrace=False)
+        stored = path.read_text(encoding="utf-8")
+        if text != stored:
+            difference = difflib.unified_diff(stored.splitlines(), text.splitlines(), str(path), "this run", lineterm="")
+            pytest.fail("\n".join([*difference, f"if this is what you meant: {how}"]), pytrace=False)
+
+    return compare
