@@ -1,0 +1,122 @@
+"""Networks as Python functions: `@model(image=("batch=1", 3, 224, 224))` over the layers named on this page.
+
+    @model(image=("batch=1", 1, 28, 28))
+    def small(image):
+        x = max_pool(relu(conv(image, 8, 3, pad="same")), 2)
+        return softmax(linear(flatten(x), 10))
+
+The function runs once for each input shape; layers add nodes to the graph, they compute nothing. Layers name themselves and
+their parameters (`conv1.weight`), `scope("layer1.0")` and functions decorated with `@layer` put a prefix before them, and
+`small.with_weights({...})` replaces the random initial arrays. An operator of your own is a Node class: `apply(Mine, x, y)`.
+"""
+
+# A model and how its layers are named
+# Layers without parameters
+from .functions import (
+    clip,
+    concat,
+    elu,
+    exp,
+    expand,
+    flatten,
+    gelu,
+    global_average_pool,
+    global_max_pool,
+    hard_sigmoid,
+    hard_swish,
+    largest,
+    leaky_relu,
+    local_response_norm,
+    log,
+    maximum,
+    mean,
+    minimum,
+    mish,
+    pad,
+    relu,
+    relu6,
+    reshape,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    split,
+    sqrt,
+    tanh,
+    total,
+    transpose,
+    where,
+)
+
+# How parameters start
+from .initial import he_normal, normal, uniform
+
+# Layers with parameters
+from .layers import batch_norm, conv, conv_transpose, group_norm, layer_norm, linear, prelu
+from .model import Model, dsl, model
+from .trace import layer, scope
+
+# What layers are made of
+from .value import Value, apply, constant, matmul, parameter, pointwise
+
+# Windows
+from .windows import average_pool, max_pool
+
+__all__ = [
+    "Model",
+    "Value",
+    "apply",
+    "average_pool",
+    "batch_norm",
+    "clip",
+    "concat",
+    "constant",
+    "conv",
+    "conv_transpose",
+    "dsl",
+    "elu",
+    "exp",
+    "expand",
+    "flatten",
+    "gelu",
+    "global_average_pool",
+    "global_max_pool",
+    "group_norm",
+    "hard_sigmoid",
+    "hard_swish",
+    "he_normal",
+    "largest",
+    "layer",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "local_response_norm",
+    "log",
+    "matmul",
+    "max_pool",
+    "maximum",
+    "mean",
+    "minimum",
+    "mish",
+    "model",
+    "normal",
+    "pad",
+    "parameter",
+    "pointwise",
+    "prelu",
+    "relu",
+    "relu6",
+    "reshape",
+    "scope",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "split",
+    "sqrt",
+    "tanh",
+    "total",
+    "transpose",
+    "uniform",
+    "where",
+]

@@ -1,0 +1,213 @@
+"""Layers without parameters: activations, data movement, reductions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...engine.errors import ModelError
+from ...engine.ops import LRN, Concat, Expand, Pad, Reduce, Reshape, Softmax, Transpose
+from .trace import layer
+from .value import Operand, Value, apply, as_value, pointwise
+
+
+def relu(x: Value) -> Value:
+    """max(x, 0)"""
+    return pointwise("relu", x)
+
+
+def relu6(x: Value) -> Value:
+    """min(max(x, 0), 6)"""
+    return clip(x, 0, 6)
+
+
+def leaky_relu(x: Value, slope: float = 0.01) -> Value:
+    """x where it is positive, slope * x elsewhere"""
+    return pointwise("leaky_relu", x, slope)
+
+
+def elu(x: Value, scale: float = 1.0) -> Value:
+    """x where it is positive, scale * (exp(x) - 1) elsewhere"""
+    return pointwise("elu", x, scale)
+
+
+def tanh(x: Value) -> Value:
+    """The hyperbolic tangent"""
+    return pointwise("tanh", x)
+
+
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + exp(-x))"""
+    return pointwise("sigmoid", x)
+
+
+def silu(x: Value) -> Value:
+    """x * sigmoid(x), also called swish"""
+    return pointwise("silu", x)
+
+
+def gelu(x: Value, approximate: bool = False) -> Value:
+    """x * the normal distribution function of x; `approximate` by tanh (Hendrycks and Gimpel 2016)"""
+    return pointwise("gelu_tanh" if approximate else "gelu", x)
+
+
+def mish(x: Value) -> Value:
+    """x * tanh(softplus(x))"""
+    return pointwise("mish", x)
+
+
+def softplus(x: Value) -> Value:
+    """log(1 + exp(x))"""
+    return pointwise("softplus", x)
+
+
+def hard_sigmoid(x: Value) -> Value:
+    """x/6 + 1/2 between 0 and 1"""
+    return pointwise("hard_sigmoid", x, 1 / 6, 0.5)
+
+
+def hard_swish(x: Value) -> Value:
+    """x * hard_sigmoid(x)"""
+    return pointwise("hard_swish", x)
+
+
+def clip(x: Value, low: float, high: float) -> Value:
+    """x, but at least low and at most high"""
+    return pointwise("clip", x, low, high)
+
+
+def exp(x: Value) -> Value:
+    """e to the power x"""
+    return pointwise("exp", x)
+
+
+def log(x: Value) -> Value:
+    """The natural logarithm"""
+    return pointwise("log", x)
+
+
+def sqrt(x: Value) -> Value:
+    """The square root"""
+    return pointwise("sqrt", x)
+
+
+def maximum(a: Operand, b: Operand) -> Value:
+    """The larger of a and b, element by element"""
+    return pointwise("max", a, b)
+
+
+def minimum(a: Operand, b: Operand) -> Value:
+    """The smaller of a and b, element by element"""
+    return pointwise("min", a, b)
+
+
+def where(condition: Value, a: Operand, b: Operand) -> Value:
+    """a where the condition holds, b elsewhere"""
+    return pointwise("where", condition, a, b)
+
+
+@layer
+def softmax(x: Value, axis: int = -1, log: bool = False) -> Value:
+    """exp(x) / sum of exp(x) along an axis; with `log` the logarithm of that"""
+    return apply(Softmax, x, axis=axes_of(x, axis, "softmax")[0], log=log)
+
+
+@layer
+def local_response_norm(x: Value, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0) -> Value:
+    """x / (bias + alpha/size * sum of squares over `size` channels around) ^ beta (Krizhevsky et al. 2012)"""
+    return apply(LRN, x, size=size, alpha=alpha, beta=beta, bias=bias)
+
+
+@layer
+def mean(x: Value, axes: int | Sequence[int], keep: bool = True) -> Value:
+    """The mean over axes, which stay with extent 1 or, without `keep`, go"""
+    return apply(Reduce, x, kind="mean", axes=axes_of(x, axes, "mean"), keepdims=keep)
+
+
+@layer
+def total(x: Value, axes: int | Sequence[int], keep: bool = True) -> Value:
+    """The sum over axes, which stay with extent 1 or, without `keep`, go"""
+    return apply(Reduce, x, kind="sum", axes=axes_of(x, axes, "total"), keepdims=keep)
+
+
+@layer
+def largest(x: Value, axes: int | Sequence[int], keep: bool = True) -> Value:
+    """The maximum over axes, which stay with extent 1 or, without `keep`, go"""
+    return apply(Reduce, x, kind="max", axes=axes_of(x, axes, "largest"), keepdims=keep)
+
+
+@layer
+def global_average_pool(x: Value) -> Value:
+    """The mean of each channel: (n, c, *spatial) to (n, c, 1, ...)"""
+    return apply(Reduce, x, kind="mean", axes=tuple(range(2, len(as_value(x, "global_average_pool").shape))))
+
+
+@layer
+def global_max_pool(x: Value) -> Value:
+    """The maximum of each channel: (n, c, *spatial) to (n, c, 1, ...)"""
+    return apply(Reduce, x, kind="max", axes=tuple(range(2, len(as_value(x, "global_max_pool").shape))))
+
+
+@layer
+def concat(*values: Value, axis: int = 1) -> Value:
+    """The values one after the other along an axis, the channels unless it is given"""
+    if not values:
+        raise ModelError("concat: expected at least one value")
+    return apply(Concat, tuple(as_value(v, "concat") for v in values), axis=axes_of(values[0], axis, "concat")[0])
+
+
+@layer
+def reshape(x: Value, shape: Sequence[int]) -> Value:
+    """The elements of x, in row-major order, under another shape; one extent may be -1: what is left"""
+    if list(shape).count(-1) > 1:
+        raise ModelError(f"reshape: expected at most one -1, got {tuple(shape)}")
+    known = math.prod(n for n in shape if n != -1)
+    rest = math.prod(as_value(x, "reshape").shape) // known if known else 0
+    return apply(Reshape, x, shape=tuple(rest if n == -1 else n for n in shape))
+
+
+@layer
+def flatten(x: Value, axis: int = 1) -> Value:
+    """All axes from `axis` on as one"""
+    shape = as_value(x, "flatten").shape
+    return apply(Reshape, x, shape=(*shape[:axis], math.prod(shape[axis:])))
+
+
+@layer
+def transpose(x: Value, permutation: Sequence[int]) -> Value:
+    """Axis k of the result is axis permutation[k] of x"""
+    return apply(Transpose, x, permutation=tuple(permutation))
+
+
+@layer
+def expand(x: Value, shape: Sequence[int]) -> Value:
+    """x repeated along axes of extent 1 and new leading axes, to a shape"""
+    return apply(Expand, x, shape=tuple(shape))
+
+
+@layer
+def pad(x: Value, pads: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0) -> Value:
+    """x with (before, after) more elements on each axis: `value`, or by the modes "reflect", "edge" and "wrap" from x itself"""
+    return apply(Pad, x, pads=tuple(map(tuple, pads)), mode=mode, value=value)
+
+
+def split(x: Value, sizes: int | Sequence[int], axis: int = 1) -> list[Value]:
+    """x in parts along an axis: of these extents, or this many equal ones"""
+    (axis,) = axes_of(x, axis, "split")
+    extent = x.shape[axis]
+    extents = [extent // sizes] * sizes if isinstance(sizes, int) else list(sizes)
+    if sum(extents) != extent:
+        raise ModelError(f"split: axis {axis} of extent {extent} does not fall into parts {sizes}")
+    starts = [sum(extents[:i]) for i in range(len(extents))]
+    return [x[(*[slice(None)] * axis, slice(start, start + n))] for start, n in zip(starts, extents, strict=True)]
+
+
+def axes_of(x: Any, axes: int | Sequence[int], what: str) -> tuple[int, ...]:
+    """The axes counted from the front. ModelError for one that x does not have."""
+    rank = len(as_value(x, what).shape)
+    chosen = (axes,) if isinstance(axes, int) else tuple(axes)
+    for axis in chosen:
+        if not -rank <= axis < rank:
+            raise ModelError(f"{what}: expected axes from {-rank} to {rank - 1}, got {axis}")
+    return tuple(axis % rank for axis in chosen)

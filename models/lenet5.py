@@ -1,0 +1,15 @@
+"""LeNet-5 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998)."""
+
+from __future__ import annotations
+
+from ..frontends.dsl import Value, average_pool, conv, flatten, linear, model, softmax, tanh
+
+
+@model(image=("batch=1", 1, 28, 28))
+def lenet5(image: Value) -> Value:
+    """LeNet-5 with all connections and a softmax: 61,706 parameters, for images of 28 x 28 in [0, 1]."""
+    x = average_pool(tanh(conv(image, 6, 5, pad=2)), 2)
+    x = average_pool(tanh(conv(x, 16, 5)), 2)
+    x = tanh(linear(flatten(x), 120))
+    x = tanh(linear(x, 84))
+    return softmax(linear(x, 10))
