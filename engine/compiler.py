@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ def compile(
 ) -> Session:
     """Compile a model for a backend.
 
-    model: a path, the bytes or the `onnx.ModelProto` of an ONNX model, a Graph, or a DSL function.
+    model: a path, the bytes or the `onnx.ModelProto` of an ONNX model, a Graph, a DSL function, or a name of the zoo.
     backend: "cpu", "reference", a plug-in's name, or a Backend object.
     threads: how many the cpu backend uses; None: as many as this process may.
     shapes: input name → shape, for models that leave dimensions open; otherwise they are compiled at the first run.
@@ -74,6 +75,8 @@ def load_source(model: Any) -> Source:
         return GraphSource(model)
     if hasattr(model, "graph") and hasattr(model, "output_names"):
         return model
+    if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
+        model = plugins.load("models", model)
     frontend = "dsl" if callable(model) else "onnx"
     return timed(f"frontend {frontend}", plugins.load("frontends", frontend), model)
 
@@ -83,9 +86,10 @@ def load(model: Any, shapes: Shapes | None = None) -> Graph:
     source = load_source(model)
     known = dict(shapes or {})
     for spec in source.inputs:
-        if spec.name not in known and not spec.is_static:
+        shape = known.get(spec.name, spec.shape_in_advance)
+        if shape is None:
             raise ModelError(f"input {spec} leaves dimensions open: give shapes={{{spec.name!r}: (...)}}")
-        known.setdefault(spec.name, tuple(d for d in spec.shape if isinstance(d, int)))
+        known[spec.name] = shape
     return source.graph(known, {})
 
 

@@ -12,21 +12,26 @@ from .errors import MachineError, ModelError
 Kind = Literal["frontends", "passes", "backends", "models"]
 ROOT = __name__.rpartition(".engine.")[0]
 EXTRAS = {"cupy": "cuda13", "PIL": "image", "onnxruntime": "bench", "openvino": "bench"}
-NOT_PLUGINS = {"common", "default"}
+NOT_PLUGINS = {"common", "default", "demo"}
 
 
 def load(kind: Kind, name: str) -> Any:
     """`load("passes", "fold_batchnorm")` is `passes/fold_batchnorm.py::fold_batchnorm`, or the entry point `tilewright.passes`.
 
+    A dotted name reaches into a folder: `load("frontends", "onnx.export")` is `frontends/onnx/export.py::export`. A folder that
+    names its contents in `__all__`, as the zoo does, is asked first.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
     for point in importlib.metadata.entry_points(group=f"{ROOT}.{kind}", name=name):
         return point.load()
-    if not name.isidentifier():
+    if not all(map(str.isidentifier, name.split("."))):
         raise ModelError(f"{name!r} is not a name of {kind}")
+    package = importlib.import_module(f"{ROOT}.{kind}")
+    if name in getattr(package, "__all__", ()):
+        return getattr(package, name)
     path = f"{ROOT}.{kind}.{name}"
     try:
-        return getattr(importlib.import_module(path), name)
+        return getattr(importlib.import_module(path), name.rpartition(".")[2])
     except ModuleNotFoundError as error:
         if error.name == path:
             raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}") from None
@@ -36,8 +41,9 @@ def load(kind: Kind, name: str) -> Any:
 def available(kind: Kind) -> list[str]:
     """Every name that `load` knows."""
     package = importlib.import_module(f"{ROOT}.{kind}")
-    ours = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")} - NOT_PLUGINS
-    return sorted(ours | {p.name for p in importlib.metadata.entry_points(group=f"{ROOT}.{kind}")})
+    modules = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")} - NOT_PLUGINS
+    ours = getattr(package, "__all__", modules)
+    return sorted(set(ours) | {p.name for p in importlib.metadata.entry_points(group=f"{ROOT}.{kind}")})
 
 
 def missing_package(module: str, what: str) -> MachineError:

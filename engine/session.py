@@ -13,7 +13,7 @@ from .backend import Executable
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Report
-from .source import NeedsValues, Shapes, Source, check_input
+from .source import NeedsValues, Shapes, Source, check_input, check_inputs
 
 MAX_PLANS = 8
 
@@ -34,7 +34,7 @@ class Session:
 
         Raises ModelError when an input is missing, unknown, or of another dtype or shape than the model declares.
         """
-        arrays = self._checked(inputs)
+        arrays = check_inputs(self.source.inputs, inputs)
         executable = self._executable(arrays)
         targets = None if out is None else [self._checked_out(out, executable, i) for i in range(len(self.source.output_names))]
         return dict(zip(self.source.output_names, executable.run(list(arrays.values()), targets), strict=True))
@@ -71,24 +71,8 @@ class Session:
 
     def profile(self, *arrays: np.ndarray, repeats: int = 10) -> list[tuple[str, float]]:
         """(step, median seconds) for every step of one run on these inputs."""
-        checked = self._checked(dict(zip((s.name for s in self.source.inputs), arrays, strict=True)))
+        checked = check_inputs(self.source.inputs, dict(zip((s.name for s in self.source.inputs), arrays, strict=True)))
         return self._executable(checked).profile(list(checked.values()), repeats)
-
-    def _checked(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        names = [spec.name for spec in self.source.inputs]
-        if missing := [n for n in names if n not in inputs]:
-            raise ModelError(f"missing input {', '.join(missing)}; the model takes {', '.join(map(str, self.source.inputs))}")
-        if surplus := [n for n in inputs if n not in names]:
-            raise ModelError(f"no input named {', '.join(surplus)}; the model takes {', '.join(map(str, self.source.inputs))}")
-        checked, symbols = {}, dict[str, int]()
-        for spec in self.source.inputs:
-            array = np.asarray(inputs[spec.name])
-            check_input(spec, array)
-            for symbol, size in zip(spec.shape, array.shape, strict=True):
-                if isinstance(symbol, str) and symbols.setdefault(symbol, size) != size:
-                    raise ModelError(f"input {spec}: dimension {symbol} is {size} here and {symbols[symbol]} in another input")
-            checked[spec.name] = array
-        return checked
 
     def _checked_out(self, out: Mapping[str, np.ndarray], executable: Executable, position: int) -> np.ndarray:
         name, expected = self.source.output_names[position], executable.graph.outputs[position].type
@@ -123,7 +107,7 @@ class Session:
         return self._build(self.source.graph({n: a.shape for n, a in arrays.items()}, values), self.report)
 
     def _shapes_in_advance(self, given: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]] | None:
-        """All input shapes if they are known before the first run: declared, or given to `compile`."""
+        """All input shapes if they are known before the first run: given to `compile`, declared or typical."""
         if unknown := given.keys() - {s.name for s in self.source.inputs}:
             raise ModelError(
                 f"shapes: no input named {', '.join(sorted(unknown))}; the model takes {', '.join(map(str, self.source.inputs))}"
@@ -131,8 +115,8 @@ class Session:
         for spec in self.source.inputs:
             if spec.name in given:
                 check_input(spec, np.broadcast_to(np.zeros((), spec.dtype), given[spec.name]))
-            elif spec.is_static:
-                given[spec.name] = tuple(d for d in spec.shape if isinstance(d, int))
+            elif (shape := spec.shape_in_advance) is not None:
+                given[spec.name] = shape
         return given if len(given) == len(self.source.inputs) else None
 
     def _compile_in_advance(self, shapes: dict[str, tuple[int, ...]]) -> None:

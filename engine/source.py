@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,10 +21,17 @@ class InputSpec:
     name: str
     dtype: np.dtype
     shape: tuple[int | str | None, ...]
+    typical: tuple[int, ...] | None = None
+    """The sizes to compile for when nobody says which, in a model that leaves some open and knows what is usual."""
 
     @property
     def is_static(self) -> bool:
         return all(isinstance(d, int) for d in self.shape)
+
+    @property
+    def shape_in_advance(self) -> tuple[int, ...] | None:
+        """The shape to compile for before the first run: the declared or the typical one; None: it must be asked for."""
+        return tuple(d for d in self.shape if isinstance(d, int)) if self.is_static else self.typical
 
     def __str__(self) -> str:
         return f"{self.name}: {dtype_name(self.dtype)}[{','.join('?' if d is None else str(d) for d in self.shape)}]"
@@ -88,3 +95,32 @@ def _order_hint(spec: InputSpec, array: np.ndarray) -> str:
             if all(not isinstance(d, int) or d == n for d, n in zip(spec.shape, turned, strict=True)):
                 return f"; it looks like {name} order, turn it with array.transpose{order}"
     return ""
+
+
+def check_inputs(specs: Sequence[InputSpec], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs as arrays in the model's order. Raises ModelError when one is missing, unknown, or does not fit."""
+    names = [spec.name for spec in specs]
+    if missing := [n for n in names if n not in inputs]:
+        raise ModelError(f"missing input {', '.join(missing)}; the model takes {', '.join(map(str, specs))}")
+    if surplus := [n for n in inputs if n not in names]:
+        raise ModelError(f"no input named {', '.join(surplus)}; the model takes {', '.join(map(str, specs))}")
+    checked, symbols = {}, dict[str, int]()
+    for spec in specs:
+        array = np.asarray(inputs[spec.name])
+        check_input(spec, array)
+        for symbol, size in zip(spec.shape, array.shape, strict=True):
+            if isinstance(symbol, str) and symbols.setdefault(symbol, size) != size:
+                raise ModelError(f"input {spec}: dimension {symbol} is {size} here and {symbols[symbol]} in another input")
+        checked[spec.name] = array
+    return checked
+
+
+def specialize(source: Source, inputs: Mapping[str, np.ndarray]) -> Graph:
+    """The graph for these inputs. Raises ModelError when they do not fit the model."""
+    arrays = check_inputs(source.inputs, inputs)
+    shapes, needed = {name: array.shape for name, array in arrays.items()}, frozenset[str]()
+    while True:
+        try:
+            return source.graph(shapes, {name: arrays[name] for name in needed})
+        except NeedsValues as question:
+            needed |= question.names

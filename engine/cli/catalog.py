@@ -1,0 +1,82 @@
+"""List the operators, passes, backends, models or settings there are."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+
+from .. import knobs, ops, plugins
+from ..backend import Options
+from ..compiler import default_passes
+from ..errors import TilewrightError
+from ..expression import FUNCTIONS
+from ..graph import Node
+from . import console
+
+Rows = list[list[str]]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What `tilewright list` takes."""
+    parser.add_argument("what", choices=list(LISTS))
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """0 always."""
+    columns, rows = LISTS[arguments.what]
+    console.table(columns, rows())
+    return 0
+
+
+def operators() -> Rows:
+    """Every node class, and what Pointwise can compute."""
+    found = [value for name in ops.__all__ if isinstance(value := getattr(ops, name), type) and issubclass(value, Node)]
+    rows = [[kind.__name__, purpose(kind)] for kind in found]
+    return [*rows, *([f"Pointwise {name}", f"{f.arity} operands"] for name, f in FUNCTIONS.items())]
+
+
+def passes() -> Rows:
+    """The default passes in their order, then the others."""
+    order = default_passes()
+    names = [*order, *(name for name in plugins.available("passes") if name not in order)]
+    return [[name, str(order.index(name) + 1) if name in order else "-", purpose(plugins.load("passes", name))] for name in names]
+
+
+def backends() -> Rows:
+    """Every backend, and why it cannot be used here."""
+    return [[name, _usable(name)] for name in plugins.available("backends")]
+
+
+def models() -> Rows:
+    """The zoo."""
+    found = {name: plugins.load("models", name) for name in plugins.available("models")}
+    return [[name, getattr(model, "summary", purpose(model))] for name, model in found.items()]
+
+
+def settings() -> Rows:
+    """Every environment variable and its present value."""
+    return [[knob.variable, str(knobs.get(name)) or "-", knob.help] for name, knob in knobs.TABLE.items()]
+
+
+def purpose(thing: object) -> str:
+    """The first line of the docstring of an object, or of its module."""
+    text = inspect.getdoc(thing) or inspect.getdoc(inspect.getmodule(thing)) or ""
+    return text.partition("\n")[0]
+
+
+def _usable(name: str) -> str:
+    try:
+        plugins.load("backends", name)(Options())
+    except TilewrightError as error:
+        return f"not here: {error}"
+    return purpose(inspect.getmodule(plugins.load("backends", name)))
+
+
+LISTS: dict[str, tuple[list[str], Callable[[], Rows]]] = {
+    "ops": (["operator", "meaning"], operators),
+    "passes": (["pass", "order", "equation"], passes),
+    "backends": (["backend", "what it is"], backends),
+    "models": (["model", "what it is"], models),
+    "knobs": (["variable", "now", "meaning"], settings),
+}

@@ -1,0 +1,61 @@
+"""Run a model on several backends and say how far they are apart, and which pass or layer is the first to differ."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..compare import Verdict, compare
+from ..compiler import load_source
+from . import console, failure
+from .arguments import add_compilation, add_inputs, add_model, positive
+from .inputs import gather
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `tilewright compare`."""
+    add_model(parser)
+    parser.add_argument(
+        "--backends",
+        default="reference,cpu",
+        metavar="A,B,...",
+        help="the first is the judge and runs the graph without passes; NAME:PRECISION as in reference:float64; default: reference,cpu",
+    )
+    parser.add_argument("--tolerance", type=float, metavar="T", help="largest difference / largest value, and twice the same for the rms")
+    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="timed runs after the first one; default: 1")
+    add_inputs(parser)
+    add_compilation(parser, backend=False)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """0 when all backends agree with the first, 1 otherwise."""
+    source = load_source(arguments.model)
+    inputs = gather(source, arguments)
+    names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
+    with console.working(f"running {source.name} on {', '.join(names)}"):
+        verdicts = compare(
+            source,
+            inputs,
+            names,
+            passes=arguments.passes,
+            threads=arguments.threads,
+            accuracy=arguments.accuracy,
+            tolerance=arguments.tolerance,
+            repeats=arguments.repeat,
+        )
+    print_verdicts(verdicts)
+    return failure.DONE if all(v.agrees for v in verdicts) else failure.DIFFERS
+
+
+def print_verdicts(verdicts: list[Verdict]) -> None:
+    """Times of all, errors of each output, and where the first difference is."""
+    console.table(["backend", "time"], [[v.backend, console.duration(v.seconds)] for v in verdicts])
+    rows = [
+        [v.backend, d.name, str(d.type), f"{d.largest:.2e}", f"{d.rms:.2e}", f"{d.tolerance:.0e}", "yes" if d.within else "NO"]
+        for v in verdicts
+        for d in v.differences
+    ]
+    console.heading(f"differences from {verdicts[0].backend}, relative")
+    console.table(["backend", "output", "type", "max", "rms", "tolerance", "agrees"], rows)
+    for verdict in verdicts:
+        if verdict.culprit:
+            console.print_text(f"{verdict.backend}: {verdict.culprit}")

@@ -1,0 +1,27 @@
+"""Write a model as an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import plugins
+from ..compiler import load_source
+from . import files
+from .arguments import add_model, shapes
+from .inputs import require_shapes
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `tilewright export`."""
+    add_model(parser)
+    parser.add_argument("file", metavar="FILE.onnx")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """0 when the file was written."""
+    target = files.checked_target(arguments.file, ".onnx")
+    source = load_source(arguments.model)
+    graph = source.graph(require_shapes(source, shapes(arguments)), {})
+    content = plugins.load("frontends", "onnx.export")(graph).SerializeToString()
+    files.write(target, lambda file: file.write(content))
+    return 0

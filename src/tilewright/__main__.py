@@ -1,0 +1,5 @@
+"""`python -m tilewright` is the command `tilewright`."""
+
+from .engine.cli import main
+
+raise SystemExit(main())
