@@ -133,13 +133,12 @@ def target_machine(target: Target) -> Any:
 def link(objects: Sequence[bytes], names: Sequence[str], target: Target) -> dict[str, int]:
     """The addresses of functions in objects that become part of this process and never leave it.
 
-    use_lmm: each object gets one block of memory, so its code always reaches its constants. Nothing is ever freed: a
-    thread may still be inside the code when the interpreter goes away.
+    Nothing is ever freed: a thread may still be inside the code when the interpreter goes away.
     """
     llvm = binding()
     module = llvm.parse_assembly("")
     module.triple = target.triple
-    engine = llvm.create_mcjit_compiler(module, target_machine(target), use_lmm=True)
+    engine = llvm.create_mcjit_compiler(module, target_machine(target))
     files = [llvm.ObjectFileRef.from_data(content) for content in objects]
     for file in files:
         engine.add_object_file(file)

@@ -90,12 +90,12 @@ class Target:
 
 def resolve(name: str | None = None) -> Target:
     """The target a user asks for, else that of TILEWRIGHT_TARGET, else this machine's. Raises MachineError when it cannot run here."""
-    name = name or knobs.get("target") or "native"
-    if name == "native":
+    chosen: str = name or knobs.get("target") or "native"
+    if chosen == "native":
         return Target.native()
-    target = Target.describe(name)
-    if missing := lacking(name):
-        raise MachineError(f"target={name!r}: this machine ({host()[1]}) lacks {missing}; leave the target out to use what it has")
+    target = Target.describe(chosen)
+    if missing := lacking(chosen):
+        raise MachineError(f"target={chosen!r}: this machine ({host()[1]}) lacks {missing}; leave the target out to use what it has")
     return target
 
 

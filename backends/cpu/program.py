@@ -1,0 +1,87 @@
+"""A compiled network as native code sees it: a read-only table of steps, run with one call."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses as dc
+from collections.abc import Sequence
+
+from ...engine.errors import CompilerBug, ModelError
+from .pool import checked_threads, pool
+from .walker import MOST_WORKERS
+
+LINE = 64
+"""Bytes of a cache line; also those of the counters of one thread in one step."""
+
+
+@dc.dataclass(frozen=True)
+class ProgramStep:
+    """One kernel call: `kernel(args, bases, begin, end, thread)` for 0 <= begin < end <= units, about `grain` units at a time."""
+
+    address: int
+    args: Sequence[int]
+    units: int
+    grain: int
+    """A grain of all units gives the whole step to one thread."""
+
+
+class Program:
+    """Steps in their order, for up to `threads` threads. Several Python threads may run one program at once."""
+
+    def __init__(self, steps: Sequence[ProgramStep], threads: int) -> None:
+        if not 1 <= threads <= MOST_WORKERS + 1:
+            raise ModelError(f"threads={threads}: expected 1 to {MOST_WORKERS + 1}")
+        self.threads = checked_threads(threads)
+        self._count = len(steps)
+        self._args = (ctypes.c_int64 * (1 + sum(len(step.args) for step in steps)))(*[value for step in steps for value in step.args])
+        self._table = (ctypes.c_int64 * (4 * len(steps)))(*self._entries(steps))
+        self._counters: list[Counters] = []
+        """Those that no run is using."""
+        self._pool = pool()
+
+    def _entries(self, steps: Sequence[ProgramStep]) -> list[int]:
+        """Kernel, arguments, units, grain of each step."""
+        entries: list[int] = []
+        args = ctypes.addressof(self._args)
+        for index, step in enumerate(steps):
+            if not step.address or step.units < 0 or step.grain < 1:
+                raise CompilerBug(f"step {index}: expected an address, units >= 0 and grain >= 1, got {step}")
+            entries += [step.address, args, step.units, step.grain]
+            args += 8 * len(step.args)
+        return entries
+
+    def __len__(self) -> int:
+        return self._count
+
+    def run(self, bases: Sequence[int]) -> None:
+        """Do all steps. bases: the addresses of this run, see codegen.Kernel."""
+        self._walk(bases, 0, self._count)
+
+    def run_range(self, bases: Sequence[int], first: int, last: int) -> None:
+        """Do the steps first <= step < last."""
+        if not 0 <= first <= last <= self._count:
+            raise CompilerBug(f"expected 0 <= first <= last <= {self._count}, got {first} and {last}")
+        self._walk(bases, first, last)
+
+    def time_steps(self, bases: Sequence[int]) -> list[float]:
+        """Do all steps; the seconds that each took, by the caller's clock."""
+        times = (ctypes.c_int64 * (2 * self._count + 2))()
+        self._walk(bases, 0, self._count, ctypes.addressof(times))
+        stamps = [times[i] + times[i + 1] * 1e-9 for i in range(0, len(times), 2)]
+        return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+
+    def _walk(self, bases: Sequence[int], first: int, last: int, times: int = 0) -> None:
+        vector = (ctypes.c_int64 * len(bases))(*bases)
+        counters = self._counters.pop() if self._counters else Counters(self._count, self.threads)
+        steps = ctypes.addressof(self._table) + 32 * first
+        self._pool.run(steps, last - first, ctypes.addressof(vector), counters.address, self.threads, times)
+        self._counters.append(counters)
+
+
+class Counters:
+    """What the threads of one run count in: for each step one cache line a thread and one more; the walker zeroes it."""
+
+    def __init__(self, steps: int, threads: int) -> None:
+        lines = steps * (threads + 1) if threads > 1 else 0
+        self._memory = (ctypes.c_char * (LINE * (lines + 1)))()
+        self.address = -(-ctypes.addressof(self._memory) // LINE) * LINE
