@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses as dc
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,10 +32,8 @@ class Model:
     def name(self) -> str:
         return self.function.__name__
 
-    @property
-    def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.function.__doc__)  # help(model) and the list of models show the function's
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> Model:
         """The same model with these arrays, by parameter name; parameters not named keep what they have.
