@@ -94,7 +94,7 @@ def _rms(values: np.ndarray) -> float:
 def compare(
     model: Any,
     inputs: Arrays,
-    backends: Sequence[str] = ("reference", "cpu"),
+    backends: Sequence[str | Backend] = ("reference", "cpu"),
     *,
     passes: Sequence[str | Pass] | None = None,
     threads: int | None = None,
@@ -102,19 +102,20 @@ def compare(
     tolerance: float | None = None,
     repeats: int = 1,
 ) -> list[Verdict]:
-    """Run a model on several backends, each `name` or `name:precision`; a Verdict for each, that of the judge first.
+    """Run a model on several backends, each `name`, `name:precision` or an object; a Verdict for each, that of the judge first.
 
     Raises ModelError for unknown backends and wrong inputs, UnsupportedError for what a backend cannot run.
     """
     if len(backends) < 2:
-        raise ModelError(f"expected at least two backends to compare, got {', '.join(backends) or 'none'}")
+        raise ModelError(f"expected at least two backends to compare, got {len(backends)}")
     graph, chain = specialize(load_source(model), inputs), resolve_passes(passes)
     arrays = [inputs[i.name] for i in graph.inputs]
-    judge, *others = (load_backend(name, threads, accuracy) for name in backends)
+    names = [b if isinstance(b, str) else b.name for b in backends]
+    judge, *others = (load_backend(b, threads, accuracy) if isinstance(b, str) else b for b in backends)
     expected, seconds = _timed(judge, graph, arrays, repeats)
-    verdicts = [Verdict(backends[0], seconds)]
+    verdicts = [Verdict(names[0], seconds)]
     optimized = run_passes(graph, chain)
-    for name, other in zip(backends[1:], others, strict=True):
+    for name, other in zip(names[1:], others, strict=True):
         actual, seconds = _timed(other, optimized, arrays, repeats)
         found = tuple(output_differences(graph, actual, expected, tolerance))
         search = _Search(graph, chain, judge, other, arrays, expected, tolerance)

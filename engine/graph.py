@@ -70,7 +70,7 @@ class TensorType:
 _Class = TypeVar("_Class", bound=type)
 
 
-def per_axis(default: Any) -> Any:
+def per_axis(*, default: Any) -> Any:
     """An attribute with one entry for each spatial axis of operand `x`; left out, every entry is `default`."""
     return dc.field(default=(), metadata={"per_axis": default})
 

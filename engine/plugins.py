@@ -35,6 +35,8 @@ def load(kind: Kind, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name == path:
             raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}") from None
+        if (error.name or "").startswith(f"{ROOT}."):
+            raise
         raise missing_package(error.name or "", f"{name} ({kind})") from error
 
 

@@ -32,9 +32,9 @@ class Conv(Node):
     bias: Node | None = None
     extras: tuple[Node, ...] = ()
     _: dc.KW_ONLY
-    strides: tuple[int, ...] = per_axis(1)
-    pads: Pads = per_axis((0, 0))
-    dilations: tuple[int, ...] = per_axis(1)
+    strides: tuple[int, ...] = per_axis(default=1)
+    pads: Pads = per_axis(default=(0, 0))
+    dilations: tuple[int, ...] = per_axis(default=1)
     groups: int = 1
     epilogue: Expression = IDENTITY
 
@@ -92,10 +92,10 @@ class ConvTranspose(Node):
     bias: Node | None = None
     extras: tuple[Node, ...] = ()
     _: dc.KW_ONLY
-    strides: tuple[int, ...] = per_axis(1)
-    pads: Pads = per_axis((0, 0))
-    dilations: tuple[int, ...] = per_axis(1)
-    output_padding: tuple[int, ...] = per_axis(0)
+    strides: tuple[int, ...] = per_axis(default=1)
+    pads: Pads = per_axis(default=(0, 0))
+    dilations: tuple[int, ...] = per_axis(default=1)
+    output_padding: tuple[int, ...] = per_axis(default=0)
     groups: int = 1
     epilogue: Expression = IDENTITY
 

@@ -19,9 +19,9 @@ class MaxPool(Node):
     x: Node
     _: dc.KW_ONLY
     kernel: tuple[int, ...]
-    strides: tuple[int, ...] = per_axis(1)
-    pads: Pads = per_axis((0, 0))
-    dilations: tuple[int, ...] = per_axis(1)
+    strides: tuple[int, ...] = per_axis(default=1)
+    pads: Pads = per_axis(default=(0, 0))
+    dilations: tuple[int, ...] = per_axis(default=1)
     ceil_mode: bool = False
 
     def infer(self) -> TensorType:
@@ -48,9 +48,9 @@ class ArgMaxPool(Node):
     x: Node
     _: dc.KW_ONLY
     kernel: tuple[int, ...]
-    strides: tuple[int, ...] = per_axis(1)
-    pads: Pads = per_axis((0, 0))
-    dilations: tuple[int, ...] = per_axis(1)
+    strides: tuple[int, ...] = per_axis(default=1)
+    pads: Pads = per_axis(default=(0, 0))
+    dilations: tuple[int, ...] = per_axis(default=1)
     ceil_mode: bool = False
     column_major: bool = False
 
@@ -88,9 +88,9 @@ class AveragePool(Node):
     x: Node
     _: dc.KW_ONLY
     kernel: tuple[int, ...]
-    strides: tuple[int, ...] = per_axis(1)
-    pads: Pads = per_axis((0, 0))
-    dilations: tuple[int, ...] = per_axis(1)
+    strides: tuple[int, ...] = per_axis(default=1)
+    pads: Pads = per_axis(default=(0, 0))
+    dilations: tuple[int, ...] = per_axis(default=1)
     ceil_mode: bool = False
     count_include_pad: bool = False
 
