@@ -93,23 +93,23 @@ def interpolation_tables(node: Resize, axis: int) -> tuple[np.ndarray, np.ndarra
 def coordinates(node: Resize, axis: int, dtype: np.dtype) -> np.ndarray:
     """Where each position of the result along an axis lies in x, in units of its elements."""
     size, out = node.x.type.shape[axis], node.shape[axis]
-    scale, o = dtype.type(node.scales[axis]), np.arange(out, dtype=dtype)
-    full = scale * size
+    half, scale, o = dtype.type(0.5), dtype.type(node.scales[axis]), np.arange(out, dtype=dtype)
     match node.coordinates:
         case "asymmetric":
             return o / scale
         case "align_corners":
-            return o * (size - 1) / (full - 1) if full != 1 else np.zeros_like(o)
+            return o * dtype.type(size - 1) / dtype.type(max(out - 1, 1))
         case "tf_crop_and_resize":
             assert node.roi is not None
             start, end = dtype.type(node.roi[axis]), dtype.type(node.roi[axis + len(node.shape)])
-            along = o / (full - 1) if full != 1 else np.full_like(o, 0.5)
-            return start * (size - 1) + along * (end - start) * (size - 1)
-        case "pytorch_half_pixel" if full == 1:
-            return np.full_like(o, -0.5)
-        case "half_pixel_symmetric":
-            return dtype.type(size / 2) * (1 - out / full) + (o + dtype.type(0.5)) / scale - dtype.type(0.5)
-    return (o + dtype.type(0.5)) / scale - dtype.type(0.5)
+            step = (end - start) * dtype.type(size - 1) / dtype.type(out - 1) if out > 1 else 0
+            first = start if out > 1 else (start + end) * half
+            return first * dtype.type(size - 1) + o * step
+        case "pytorch_half_pixel" if out == 1:
+            return o
+        case "half_pixel_symmetric":  # the centres of x and of the result meet, also where the scaled extent is no integer
+            return size * half * (1 - out / (scale * size)) + (o + half) / scale - half
+    return (o + half) / scale - half
 
 
 def _nearest_taps(node: Resize, axis: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
