@@ -26,7 +26,7 @@ def contracted(k: Emitter, instruction: str, a: Value, b: Value) -> Value:
 
 def constant_of(value: Value) -> float | int | None:
     """The number in every lane of a literal; None for anything computed."""
-    return value.constant[0] if isinstance(value, ir.Constant) and isinstance(value.constant, list) else None
+    return value.constant[0].constant if isinstance(value, ir.Constant) and isinstance(value.constant, list | tuple) else None
 
 
 def zero_of(k: Emitter, x: Value) -> Value:
@@ -82,18 +82,9 @@ def minimum(k: Emitter, dtype: np.dtype, a: Value, b: Value) -> Value:
 
 
 def _extreme(k: Emitter, dtype: np.dtype, sign: str, a: Value, b: Value) -> Value:
-    """The larger or smaller; NaN where either is NaN. x86 has one instruction for it that gives b where either is NaN."""
     if dtype.kind == "b":
         return (k.b.or_ if sign == ">" else k.b.and_)(a, b)
-    if dtype.kind != "f":
-        return k.b.select(compare(k, dtype, sign, a, b), a, b)
-    if constant_of(b) is not None:
-        a, b = b, a
-    chosen = k.b.select(k.b.fcmp_ordered(sign, a, b), a, b)
-    number = constant_of(a)
-    if number is not None and not math.isnan(number):
-        return chosen
-    return k.b.select(k.b.fcmp_unordered("uno", a, a), a, chosen)
+    return vm.extreme(k, sign, a, b) if dtype.kind == "f" else k.b.select(compare(k, dtype, sign, a, b), a, b)
 
 
 def compare(k: Emitter, dtype: np.dtype, sign: str, a: Value, b: Value) -> Value:

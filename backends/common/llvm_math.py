@@ -97,16 +97,24 @@ def integers(k: Emitter, x: Value) -> Any:
     return ir.VectorType(ir.IntType(32 if format_of(x) is SINGLE else 64), x.type.count)
 
 
+def extreme(k: Emitter, sign: str, a: Value, b: Value) -> Value:
+    """The larger (">") or smaller ("<"); NaN where either is NaN.
+
+    One instruction where one of the two is a literal, because the signs of zeros are left open.
+    """
+    result = k.intrinsic("llvm.maximum" if sign == ">" else "llvm.minimum", a.type, [a, b])
+    result.fastmath.add("nsz")
+    return result
+
+
 def at_least(k: Emitter, bound: float, x: Value) -> Value:
-    """max(bound, x); NaN stays NaN, since a false comparison chooses x (one instruction on x86)."""
-    limit = k.splat(bound, x.type)
-    return k.b.select(k.b.fcmp_ordered(">", limit, x), limit, x)
+    """max(x, bound); NaN stays NaN."""
+    return extreme(k, ">", x, k.splat(bound, x.type))
 
 
 def at_most(k: Emitter, bound: float, x: Value) -> Value:
-    """min(bound, x); NaN stays NaN."""
-    limit = k.splat(bound, x.type)
-    return k.b.select(k.b.fcmp_ordered("<", limit, x), limit, x)
+    """min(x, bound); NaN stays NaN."""
+    return extreme(k, "<", x, k.splat(bound, x.type))
 
 
 def absolute(k: Emitter, x: Value) -> Value:
