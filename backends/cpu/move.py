@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...engine.graph import Node
 from ...engine.ops.layout import Reorder
 from ...engine.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from .kernel import Call, Machine, NoKernel, lowers

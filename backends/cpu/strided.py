@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
 import llvmlite.ir as ir
@@ -168,7 +168,7 @@ def in_pieces(k: Emitter, count: Value, lanes: int, piece: Callable[[Value, int]
         size //= 2
 
 
-def transposed(k: Emitter, lines: Sequence[Value], itemsize: int) -> list[Value]:
+def transposed(k: Emitter, lines: list[Value], itemsize: int) -> list[Value]:
     """The columns of a square of elements, given its rows as vectors.
 
     First inside groups of 128 bits, by interleaving lines; then between the groups, by picking even and odd ones: each is one
