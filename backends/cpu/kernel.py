@@ -20,7 +20,7 @@ class Kernel:
     """A kernel to be generated: its fields are everything that decides its code, besides the target."""
 
     parameters: ClassVar[tuple[str, ...]] = ()
-    """Names of its arguments in order; `x*` is an address."""
+    """Names of its arguments in order, for families where they do not depend on the fields; `x*` is an address."""
     engine: ClassVar[str] = "vector"
     """"vector" for kernels written in LLVM IR, "numba" for the long tail."""
 
@@ -30,9 +30,14 @@ class Kernel:
         name = type(self).__name__.removesuffix("Kernel").lower()
         return f"{name}_{hashlib.sha256(repr(self).encode()).hexdigest()[:20]}"
 
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """Names of the arguments of this very kernel."""
+        return self.parameters
+
     def emit(self, target: Target) -> str:
         """LLVM IR text of a module that defines the function `symbol`."""
-        emitter = Emitter(self.symbol, self.parameters, target)
+        emitter = Emitter(self.symbol, self.signature, target)
         self.write(emitter)
         return emitter.text()
 
@@ -125,3 +130,8 @@ def grain_for(units: int, work: float, threads: int) -> int:
         return max(1, units)
     fewest = int(np.ceil(units * 2e-6 / max(work, 1e-9)))
     return max(1, min(units, max(fewest, units // (4 * threads))))
+
+
+def result_offset(node: Node, index: int) -> int:
+    """Where the i-th result of a node with several starts in the node's memory, in bytes; each is aligned to a cache line."""
+    return sum(-(-kind.nbytes // 64) * 64 for kind in node.types[:index])

@@ -12,6 +12,9 @@ from .elementwise import Pointwise, cast, pointwise
 # Reading and writing at positions that are data
 from .gather import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
+# Physical order, for backends
+from .layout import Reorder
+
 # Matrix product
 from .matmul import MatMul
 
@@ -57,6 +60,7 @@ __all__ = [
     "Pad",
     "Pointwise",
     "Reduce",
+    "Reorder",
     "Reshape",
     "Resize",
     "Result",

@@ -1,0 +1,67 @@
+"""Which tile of outputs a register-blocked kernel keeps in registers: the choice as data, by a model of its inner loop."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import functools
+from collections.abc import Iterator
+
+
+@dc.dataclass(frozen=True)
+class Tile:
+    """`pixels` neighbouring outputs of `vectors` channel vectors each."""
+
+    pixels: int
+    vectors: int
+
+    @property
+    def accumulators(self) -> int:
+        return self.pixels * self.vectors
+
+
+@dc.dataclass(frozen=True)
+class TileProblem:
+    """What the choice depends on."""
+
+    row: int
+    """Outputs in one row."""
+    vectors: int
+    """Channel vectors that share their input."""
+    depth: int
+    """Multiply-adds behind one output."""
+    registers: int
+
+
+def candidates(problem: TileProblem) -> Iterator[Tile]:
+    """Every tile that leaves registers for one vector of weights each and a broadcast input."""
+    for vectors in range(1, min(8, problem.vectors) + 1):
+        for pixels in range(1, min(28, problem.row) + 1):
+            if pixels * vectors + vectors + (1 if vectors > 1 else 2) <= problem.registers:
+                yield Tile(pixels, vectors)
+
+
+@functools.lru_cache(maxsize=4096)
+def choose_tile(problem: TileProblem) -> Tile:
+    """The tile with the least estimated time."""
+    return min(candidates(problem), key=lambda tile: (estimate(problem, tile), -tile.accumulators))
+
+
+LATENCY = 8
+"""Accumulators that keep two FMA pipes of latency four busy."""
+TILE_OVERHEAD = 30
+"""Cycles to start and finish a tile besides its multiply-adds, in FMAs."""
+
+
+def estimate(problem: TileProblem, tile: Tile) -> float:
+    """FMA slots for all channel vectors of a row; the last tile overlaps, a rest of channel vectors runs with fewer."""
+    tiles = -(-problem.row // tile.pixels)
+    groups, rest = divmod(problem.vectors, tile.vectors)
+    return tiles * (groups * _tile_time(problem, tile.pixels, tile.vectors) + (_tile_time(problem, tile.pixels, rest) if rest else 0))
+
+
+def _tile_time(problem: TileProblem, pixels: int, vectors: int) -> float:
+    work = pixels * vectors
+    loads = (pixels + vectors) / 2 if vectors > 1 else work
+    weights_from_l2 = 0.03 * vectors * 64 / pixels
+    per_step = max(work, loads, LATENCY) + weights_from_l2
+    return problem.depth * per_step + work + TILE_OVERHEAD

@@ -1,0 +1,41 @@
+"""The cpu backend: vector kernels generated as LLVM IR, a Numba long tail, one native call per inference."""
+
+from __future__ import annotations
+
+import importlib
+
+from ...engine.backend import Options
+from ...engine.errors import ModelError
+from ...engine.graph import Graph
+
+VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pool", "reduce", "softmax", "move")
+NUMBA_KERNELS = ("resize", "gather", "recurrent", "arg", "norm")
+
+
+class cpu:  # noqa: N801 - a plug-in is found by its name
+    """Compiles graphs for this machine's processor. target: "native", "avx512", "avx2" or "neon"."""
+
+    name = "cpu"
+
+    def __init__(self, options: Options | None = None) -> None:
+        from .kernel import Machine
+        from .pool import default_threads
+        from .target import resolve
+
+        options = options or Options()
+        if options.precision not in (None, "float32"):
+            raise ModelError(f"precision={options.precision!r}: the cpu backend computes in the model's own precision (None) or 'float32'")
+        for module in (*VECTOR_KERNELS, *NUMBA_KERNELS):
+            importlib.import_module(f".{module}", __name__)
+        self.machine = Machine(resolve(options.target), options.threads or default_threads())
+
+    def compile(self, graph: Graph) -> Executable:  # noqa: F821
+        """Lower, lay out, plan and generate."""
+        import numpy as np
+
+        from .executable import Executable
+        from .half import compute_half_in_single
+        from .layout import assign_layouts
+
+        lanes = self.machine.target.lanes(np.dtype(np.float32))
+        return Executable(assign_layouts(compute_half_in_single(graph), lanes), self.machine)

@@ -1,0 +1,89 @@
+"""Conv and ConvTranspose as steps of the direct kernel."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from ...engine.graph import Constant, Node
+from ...engine.ops import Conv, ConvTranspose
+from ..common.geometry import phases
+from ..common.schedule import Tile, TileProblem, choose_tile
+from .kernel import Call, Machine, NoKernel, lowers
+from .pack import Slab, pack, padded_bias
+from .product import Map, Product, call
+
+F4 = np.dtype(np.float32)
+
+
+@lowers(Conv, ConvTranspose)
+def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call]:
+    """One step a phase, and one more for the channel vectors that the tile's width leaves over."""
+    weight = constant_weight(node, node.weight, node.bias, machine)
+    dense = weight if isinstance(node, Conv) else adjoint_weight(weight, node.groups)
+    lanes = machine.target.lanes(F4)
+    bias = padded_bias(node.bias, node.type.shape[1], lanes)
+    x_map, y_map = Map.of(node.x.type), Map.of(node.type)
+    calls = []
+    for axes in phases(node):
+        taps = dense[np.ix_(*map(range, dense.shape[:2]), *([tap.index for tap in axis.taps] for axis in axes))]
+        depth = math.prod(taps.shape[1:])
+        product = Product(node, node.x, axes, x_map, y_map, node.type.shape[0], bias, node.extras, node.epilogue, depth)
+        parts = output_vectors(dense.shape[0], node.groups, lanes)
+        tile = choose_tile(TileProblem(product.row, len(parts[0]), depth, machine.target.registers))
+        for vectors in split_by_tile(parts, tile.vectors):
+            slabs = input_blocks(vectors, taps.shape, node.groups, lanes, x_map.channels)
+            packing = functools.partial(
+                pack, taps, node.groups, lanes=lanes, channels=x_map.channels, columns_outside=product.columns_outside
+            )
+            calls.append(call(product, machine, Tile(tile.pixels, len(vectors[0])), slabs, packing))
+    return calls
+
+
+def constant_weight(node: Node, weight: Node, bias: Node | None, machine: Machine) -> np.ndarray:
+    """The constant weight; NoKernel for what the direct kernel cannot do."""
+    if any(o.type.dtype != F4 for o in (*node.operands, node)):
+        raise NoKernel(f"direct kernels compute in float32, this node in {node.operands[0].type.dtype}")
+    if not isinstance(weight, Constant) or not isinstance(bias, Constant | None):
+        raise NoKernel("the weight and the bias must be constant")
+    if node.type.layout is None or node.type.layout.block != machine.target.lanes(F4):
+        raise NoKernel("the result must be blocked by the vector width")
+    return weight.data
+
+
+def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(groups*c, k, *kernel) of a transposed convolution as (groups*k, c, *kernel) of a convolution."""
+    split = weight.reshape(groups, -1, *weight.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(split, 1, 2)).reshape(-1, split.shape[1], *weight.shape[2:])
+
+
+def output_vectors(channels: int, groups: int, lanes: int) -> list[range]:
+    """The output channel vectors, cut where the input changes: by convolution group, or singly where groups share a vector."""
+    total = -(-channels // lanes)
+    if groups == 1:
+        return [range(total)]
+    each = channels // groups // lanes if channels // groups % lanes == 0 else 1
+    return [range(start, start + each) for start in range(0, total, each)]
+
+
+def split_by_tile(parts: list[range], width: int) -> list[list[range]]:
+    """The parts cut to the tile's width, and apart from them the narrower rests; empty lists left out."""
+    full = [range(start, start + width) for part in parts for start in range(part.start, part.stop - width + 1, width)]
+    rest = [range(part.stop - len(part) % width, part.stop) for part in parts if len(part) % width]
+    return [vectors for vectors in (full, rest) if vectors]
+
+
+def input_blocks(vectors: list[range], weight_shape: tuple[int, ...], groups: int, lanes: int, block: int) -> list[Slab]:
+    """For each group of output vectors the input channel blocks that it reads: as many for all, shifted inward at the end."""
+    per_group, channels = weight_shape[0] // groups, weight_shape[1]
+    found = []
+    for part in vectors:
+        first = part[0] * lanes // per_group
+        last = min((part[-1] + 1) * lanes, weight_shape[0]) - 1
+        found.append((first * channels // block, -(-(last // per_group + 1) * channels // block)))
+    longest = max(stop - start for start, stop in found)
+    total = -(-channels * groups // block)
+    starts = [min(start, total - longest) for start, _ in found]
+    return [Slab(part, range(start, start + longest)) for part, start in zip(vectors, starts, strict=True)]

@@ -1,0 +1,191 @@
+"""Which physical layout every value gets, and the Reorder nodes between those that disagree.
+
+Convolutions want their channels blocked by the vector width, and everything that can follows the layout it is given, so that a
+network stays blocked from its first convolution to its last. An operator without a rule takes and gives plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...engine.graph import Blocked, Constant, Graph, Node
+from ...engine.ops import (
+    AveragePool,
+    Concat,
+    Conv,
+    ConvTranspose,
+    MatMul,
+    MaxPool,
+    Pointwise,
+    Reduce,
+    Reorder,
+    Reshape,
+    Resize,
+    Slice,
+    Softmax,
+)  # fmt: skip
+
+Layout = Blocked | None
+PLAIN_CHANNELS = 4
+"""A convolution reads a plain input with at most this many channels as it is, one channel at a time."""
+
+
+@dc.dataclass(frozen=True)
+class Answer:
+    """The layouts in which a node takes its operands, in order, and the one of its result."""
+
+    operands: tuple[Layout, ...]
+    result: Layout
+
+
+Rule = Callable[[Node, tuple[Layout, ...], int], Answer]
+RULES: dict[type[Node], Rule] = {}
+
+
+def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:
+    """Decorator: this function `(node, layouts its operands have now, lanes) -> Answer` speaks for these operators."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def assign_layouts(graph: Graph, lanes: int) -> Graph:
+    """The graph with the layout of every node decided, operands before users, and Reorder nodes where a user wants another one."""
+    placed: dict[Node, Node] = {}
+    versions: dict[tuple[Node, Layout], Node] = {}
+
+    def version(old: Node, layout: Layout) -> Node:
+        new = placed[old]
+        if len(new.types) != 1 or new.type.layout == layout:
+            return new
+        if (old, layout) not in versions:
+            versions[old, layout] = (
+                new.replace(layout=layout) if isinstance(new, Constant) else Reorder(new, layout=layout, origin=new.origin)
+            )
+        return versions[old, layout]
+
+    for input_node in graph.inputs:
+        placed[input_node] = input_node
+    for old in graph:
+        if old in placed:
+            continue
+        now = tuple(placed[o].types[0].layout for o in old.operands)
+        answer = RULES.get(type(old), _plain)(old, now, lanes)
+        wanted = iter(answer.operands)
+        node = _map_in_order(old, lambda o, wanted=wanted: version(o, next(wanted)))
+        placed[old] = node.replace(layout=answer.result) if answer.result else node
+    return graph.with_outputs([version(o, None) for o in graph.outputs])
+
+
+def _map_in_order(node: Node, change: Callable[[Node], Node]) -> Node:
+    changes = {}
+    for name in node.operand_names:
+        value = getattr(node, name)
+        if value is not None:
+            changes[name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+    return node.replace(**changes) if changes else node
+
+
+def _plain(node: Node, now: Sequence[Layout], lanes: int) -> Answer:
+    return Answer((None,) * len(now), None)
+
+
+def is_float32(node: Node) -> bool:
+    """Whether every operand and the result are float32, which is what blocked kernels compute in."""
+    return all(o.types[0].dtype == np.float32 for o in (*node.operands, node))
+
+
+@rule(Conv, ConvTranspose)
+def _convolution(node: Conv | ConvTranspose, now: tuple[Layout, ...], lanes: int) -> Answer:
+    constant = isinstance(node.weight, Constant) and isinstance(node.bias, Constant | None)
+    if not is_float32(node) or not constant:
+        return _plain(node, now, lanes)
+    blocked = Blocked(1, lanes)
+    x = None if now[0] is None and node.x.type.shape[1] <= PLAIN_CHANNELS else blocked
+    extras = (blocked,) * len(node.extras)
+    return Answer((x, None, *((None,) if node.bias else ()), *extras), blocked)
+
+
+@rule(MatMul)
+def _matmul(node: MatMul, now: tuple[Layout, ...], lanes: int) -> Answer:
+    if not is_float32(node) or not isinstance(node.bias, Constant | None):
+        return _plain(node, now, lanes)
+    blocked = Blocked(node.type.rank - 1, lanes)
+    bias = (None,) if node.bias else ()
+    extras = (blocked,) * len(node.extras)
+    if isinstance(node.b, Constant):
+        a = blocked if now[0] == Blocked(node.a.type.rank - 1, lanes) else None
+        return Answer((a, None, *bias, *extras), blocked) if node.b.type.rank == 2 else _plain(node, now, lanes)
+    if node.a.type.shape[:-2] != node.b.type.shape[:-2]:
+        return _plain(node, now, lanes)
+    return Answer((None, Blocked(node.b.type.rank - 1, lanes), *bias, *extras), blocked)
+
+
+@rule(MaxPool, AveragePool)
+def _pool(node: MaxPool | AveragePool, now: tuple[Layout, ...], lanes: int) -> Answer:
+    return Answer((Blocked(1, lanes),), Blocked(1, lanes)) if is_float32(node) else _plain(node, now, lanes)
+
+
+@rule(Resize)
+def _resize(node: Resize, now: tuple[Layout, ...], lanes: int) -> Answer:
+    spatial_only = node.x.type.shape[:2] == node.type.shape[:2] and node.x.type.rank > 2
+    return Answer(now, now[0]) if spatial_only and is_float32(node) and now[0] == Blocked(1, lanes) else _plain(node, now, lanes)
+
+
+@rule(Pointwise)
+def _pointwise(node: Pointwise, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """Blocked where a full operand is; operands that have extent 1 along the blocked axis, or lack it, stay plain."""
+    if not is_float32(node):
+        return _plain(node, now, lanes)
+    shape = node.type.shape
+    layout = next((l for l, o in zip(now, node.inputs, strict=True) if l is not None and o.type.shape == shape), None)
+    if layout is None:
+        return _plain(node, now, lanes)
+    return Answer(tuple(layout if _has_axis(o, node, layout) else None for o in node.inputs), layout)
+
+
+def _has_axis(operand: Node, node: Node, layout: Blocked) -> bool:
+    return operand.type.rank == node.type.rank and operand.type.shape[layout.axis] == node.type.shape[layout.axis]
+
+
+@rule(Softmax)
+def _softmax(node: Softmax, now: tuple[Layout, ...], lanes: int) -> Answer:
+    return Answer(now, now[0]) if is_float32(node) else _plain(node, now, lanes)
+
+
+@rule(Reduce)
+def _reduce(node: Reduce, now: tuple[Layout, ...], lanes: int) -> Answer:
+    layout = now[0]
+    stays = layout is not None and is_float32(node) and all(axis > layout.axis for axis in node.axes)
+    return Answer(now, layout) if stays else _plain(node, now, lanes)
+
+
+@rule(Concat)
+def _concat(node: Concat, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """Blocked where most of what comes in is."""
+    layout = Blocked(1, lanes)
+    blocked = sum(o.type.nbytes for o, l in zip(node.inputs, now, strict=True) if l == layout)
+    if is_float32(node) and node.type.rank >= 3 and 2 * blocked > node.type.nbytes and node.axis in (0, 1):
+        return Answer((layout,) * len(now), layout)
+    return _plain(node, now, lanes)
+
+
+@rule(Slice)
+def _slice(node: Slice, now: tuple[Layout, ...], lanes: int) -> Answer:
+    layout = now[0]
+    return Answer(now, layout) if layout == Blocked(1, lanes) and node.type.rank >= 3 else _plain(node, now, lanes)
+
+
+@rule(Reshape)
+def _reshape(node: Reshape, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """(n, c, 1, 1) and (n, c) are the same blocked value."""
+    old, new, layout = node.x.type.shape, node.type.shape, now[0]
+    same = layout == Blocked(1, lanes) and old[:2] == new[:2] and len(new) >= 2 and math.prod(old[2:]) == 1 and math.prod(new[2:]) == 1
+    return Answer(now, layout) if same else _plain(node, now, lanes)

@@ -1,0 +1,70 @@
+"""Weights in the order in which a kernel streams them."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import math
+
+import numpy as np
+
+from ...engine.graph import Constant, Node
+from .kernel import Table
+
+
+@dc.dataclass(frozen=True)
+class Packed:
+    """Weights somewhere in memory, and the bytes from one to the next in every direction."""
+
+    place: Table | Node
+    groups: tuple[int, ...]
+    """Where the weights of each group of output vectors start."""
+    row_tap: int
+    block: int
+    column_tap: int
+    channel: int
+    image: int = 0
+
+
+@dc.dataclass(frozen=True)
+class Slab:
+    """What one group of output vectors reads and writes, in blocks of channels."""
+
+    vectors: range
+    blocks: range
+
+
+def pack(weight: np.ndarray, groups: int, slabs: list[Slab], lanes: int, channels: int, columns_outside: bool) -> Packed:
+    """(k, c of a group, *taps) as (slab, row tap, block, column tap, channel, k), zero where an output does not read a channel.
+
+    With `columns_outside` the order is (slab, column tap, row tap, block, channel, k).
+    """
+    kernel = weight.shape[2:]
+    width = len(slabs[0].blocks) * channels
+    packed = np.zeros((len(slabs), width, math.prod(kernel[:-1]), kernel[-1], len(slabs[0].vectors) * lanes), np.float32)
+    for target, slab in zip(packed, slabs, strict=True):
+        _fill(target, weight.reshape(*weight.shape[:2], -1, kernel[-1]), groups, slab, lanes, channels)
+    split = packed.reshape(len(slabs), -1, channels, *packed.shape[2:])  # slab, block, channel, row tap, column tap, k
+    order = (0, 4, 3, 1, 2, 5) if columns_outside else (0, 3, 1, 4, 2, 5)
+    ordered = np.ascontiguousarray(split.transpose(order))
+    stride = dict(zip(order, ordered.strides, strict=True))
+    starts = tuple(i * stride[0] for i in range(len(slabs)))
+    return Packed(Table(ordered), starts, row_tap=stride[3], block=stride[1], column_tap=stride[4], channel=stride[2])
+
+
+def _fill(target: np.ndarray, weight: np.ndarray, groups: int, slab: Slab, lanes: int, channels: int) -> None:
+    """Write into (channel, row tap, column tap, k) the weights of every convolution group that the slab touches."""
+    k, c = weight.shape[:2]
+    per_group = k // groups
+    begin, end = slab.vectors[0] * lanes, min((slab.vectors[-1] + 1) * lanes, k)
+    for group in range(begin // per_group, -(-end // per_group)):
+        low, high = max(group * per_group, begin), min((group + 1) * per_group, end)
+        start = group * c - slab.blocks[0] * channels
+        target[start : start + c, :, :, low - begin : high - begin] = np.moveaxis(weight[low:high], 0, -1)
+
+
+def padded_bias(bias: Node | None, k: int, lanes: int) -> Table:
+    """The constant bias, or zeros, up to whole vectors."""
+    padded = np.zeros(-(-k // lanes) * lanes, np.float32)
+    if isinstance(bias, Constant):
+        padded[:k] = bias.data
+    return Table(padded)

@@ -1,0 +1,229 @@
+"""A product of inputs with packed weights as steps of the direct kernel: tables of rows and taps, units of work.
+
+Conv, ConvTranspose and MatMul all come down to this.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...engine import expression as ex
+from ...engine.graph import Node, TensorType
+from ..common.geometry import Axis, Tap, rows, segments
+from ..common.schedule import Tile
+from .conv_direct import DirectConvKernel, byte_runs
+from .kernel import Argument, Call, Machine, NoKernel, Table, grain_for
+from .pack import Packed, Slab
+
+FLOPS_PER_SECOND = 100e9
+"""What a thread roughly reaches; only for the size of units."""
+UNIT_SECONDS = 4e-6
+CACHED_WEIGHTS, LARGE_INPUT = 700_000, 1_200_000
+"""Bytes of weights that stay in the second-level cache while an input that does not passes by."""
+
+
+@dc.dataclass(frozen=True)
+class Map:
+    """How positions and channels of a tensor lie in memory, in bytes."""
+
+    spatial: tuple[int, ...]
+    """From one position to the next along each spatial axis."""
+    block: int
+    """From one channel block to the next."""
+    image: int
+    channels: int
+    """Channels of one block, 4 bytes apart."""
+
+    @property
+    def pixel(self) -> int:
+        return self.spatial[-1]
+
+    @staticmethod
+    def of(type: TensorType) -> Map:
+        """The map of an (n, c, *spatial) float32 value, blocked along c or plain."""
+        channels = type.layout.block if type.layout else 1
+        spatial = tuple(4 * channels * math.prod(type.shape[i + 1 :]) for i in range(2, type.rank))
+        block = 4 * channels * math.prod(type.shape[2:])
+        return Map(spatial, block, block * -(-type.shape[1] // channels), channels)
+
+
+@dc.dataclass(frozen=True)
+class Product:
+    """y[image, position, vector] = epilogue(bias + sum over taps and channels of x * weight, *extras)."""
+
+    node: Node
+    x: Node
+    axes: tuple[Axis, ...]
+    x_map: Map
+    y_map: Map
+    images: int
+    bias: Table
+    extras: tuple[Node, ...]
+    epilogue: ex.Expression
+    depth: int
+    """Multiply-adds behind one output."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all positions form one long row."""
+        return all(axis.is_pointwise for axis in self.axes)
+
+    @property
+    def row(self) -> int:
+        """Outputs of one row."""
+        return math.prod(axis.count for axis in self.axes) if self.is_flat else self.axes[-1].count
+
+    @property
+    def columns_outside(self) -> bool:
+        return self.x_map.channels == 1
+
+
+def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack: Callable[[list[Slab]], Packed]) -> Call:
+    """The step that computes the given groups of output vectors, all of the tile's width."""
+    lanes = machine.target.lanes(np.dtype(np.float32))
+    x, y, weights = product.x_map, product.y_map, pack(slabs)
+    inner, row_list = flat_rows(product, tile, lanes) if product.is_flat else spatial_rows(product)
+    row_segments = segments(inner, tile.pixels)
+    unroll = next(u for u in (4, 2, 1) if x.channels % u == 0)
+    row_table, tap_table = tables(product, row_list, weights, len(slabs[0].blocks), unroll)
+    kinds, extra_arguments = extra_arguments_of(product, lanes)
+    kernel = DirectConvKernel(
+        lanes=lanes,
+        pixels=tile.pixels,
+        vectors=tile.vectors,
+        pixel_stride=inner.step * x.pixel,
+        output_stride=inner.spacing * y.pixel,
+        unroll=unroll,
+        weight_stride=weights.channel,
+        segments=tuple(byte_runs(s, x.pixel) for s in row_segments),
+        columns_outside=product.columns_outside,
+        epilogue=product.epilogue,
+        extras=kinds,
+    )
+    group_table = [
+        (s.blocks[0] * x.block, w, s.vectors[0] * y.block, s.vectors[0] * lanes * 4) for s, w in zip(slabs, weights.groups, strict=True)
+    ]
+    arguments: dict[str, Argument] = {
+        **{"x": product.x, "weight": weights.place, "bias": product.bias, "y": product.node},
+        **{"rows": Table(row_table), "taps": Table(tap_table), "groups": Table(np.array(group_table, np.int64))},
+        **{
+            "x_image": x.image,
+            "y_image": y.image,
+            "weight_image": weights.image,
+            "y_vector": y.block,
+            "column_weights": weights.column_tap,
+        },
+        **extra_arguments,
+    }
+    for i, segment in enumerate(row_segments):
+        arguments |= {f"segment{i}_start": segment.start, f"segment{i}_tiles": segment.tiles, f"segment{i}_last": segment.last}
+    vector_flops = 2 * lanes * tile.vectors * product.depth
+    weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and x.image > LARGE_INPUT
+    seconds = vector_flops * inner.count / FLOPS_PER_SECOND
+    return units(Call(kernel, arguments, 0), len(slabs), product.images, len(row_table), seconds, machine, weights_stay)
+
+
+def units(step: Call, groups: int, images: int, row_count: int, row_seconds: float, machine: Machine, rows_outside: bool) -> Call:
+    """The step cut into units of a few microseconds: (group, image, block of rows), groups outermost unless the weights stay cached."""
+    per_unit = min(row_count, max(1, int(UNIT_SECONDS / row_seconds)))
+    while per_unit > 1 and groups * images * -(-row_count // per_unit) < 4 * machine.threads:
+        per_unit = (per_unit + 1) // 2
+    if rows_outside and groups > 1:
+        per_unit = max(per_unit, min(8, row_count // (4 * machine.threads)))
+    row_blocks = -(-row_count // per_unit)
+    row_units = images * row_blocks
+    numbers = {
+        **{"group_divisor": 1 if rows_outside else row_units, "group_count": groups},
+        **{"row_divisor": groups if rows_outside else 1, "row_units": row_units},
+        **{"row_blocks": row_blocks, "rows_per_unit": per_unit, "row_count": row_count},
+    }
+    count = groups * row_units
+    grain = grain_for(count, count * per_unit * row_seconds, machine.threads)
+    return dc.replace(step, arguments={**step.arguments, **numbers}, units=count, grain=grain)
+
+
+@dc.dataclass(frozen=True)
+class RowStart:
+    """Where a row reads and writes, in bytes, and which taps of its outer axes read inside the input."""
+
+    x: int
+    y: int
+    taps: tuple[tuple[int, ...], ...]
+
+
+def spatial_rows(product: Product) -> tuple[Axis, list[RowStart]]:
+    """The innermost axis, and one row for each position of the others."""
+    *outer, inner = product.axes
+    found = []
+    for row in rows(outer):
+        reads = [j * axis.step for j, axis in zip(row.outputs, outer, strict=True)]
+        writes = [axis.first + j * axis.spacing for j, axis in zip(row.outputs, outer, strict=True)]
+        y = dot([*writes, inner.first], product.y_map.spatial)
+        found.append(RowStart(dot(reads, product.x_map.spatial), y, row.taps))
+    return inner, found
+
+
+def flat_rows(product: Product, tile: Tile, lanes: int) -> tuple[Axis, list[RowStart]]:
+    """All positions as rows of whole tiles, short enough to share between threads; the last row overlaps the one before."""
+    total = product.row
+    tiles = -(-total // tile.pixels)
+    tile_seconds = 2 * tile.accumulators * lanes * product.depth / FLOPS_PER_SECOND
+    row_count = -(-tiles // max(1, int(UNIT_SECONDS / tile_seconds)))
+    length = min(total, -(-tiles // row_count) * tile.pixels)
+    starts = [min(start, total - length) for start in range(0, total, length)]
+    every = tuple((0,) for _ in product.axes[:-1])
+    return Axis(length, length, 1, (Tap(0, 0),)), [RowStart(p * product.x_map.pixel, p * product.y_map.pixel, every) for p in starts]
+
+
+def tables(product: Product, row_list: list[RowStart], weights: Packed, blocks: int, unroll: int) -> tuple[np.ndarray, np.ndarray]:
+    """The table of rows; for each set of row taps that is met the list of (x offset, weight offset, channel steps)."""
+    outer, x = product.axes[:-1], product.x_map
+    shape = [len(axis.taps) for axis in outer]
+    lists: dict[tuple[tuple[int, ...], ...], tuple[int, int]] = {}
+    taps: list[tuple[int, int, int]] = []
+    table = []
+    for row in row_list:
+        if row.taps not in lists:
+            first = len(taps)
+            for picked in itertools.product(*row.taps):
+                at = dot([axis.taps[i].offset for axis, i in zip(outer, picked, strict=True)], x.spatial)
+                weight = _position(picked, shape) * weights.row_tap
+                taps += [(at + b * x.block, weight + b * weights.block, x.channels // unroll) for b in range(blocks)]
+            lists[row.taps] = first, len(taps)
+        table.append((row.x, row.y, *lists[row.taps]))
+    return np.array(table, np.int64), np.array(taps, np.int64).reshape(-1, 3)
+
+
+def _position(picked: tuple[int, ...], shape: Sequence[int]) -> int:
+    position = 0
+    for index, extent in zip(picked, shape, strict=True):
+        position = position * extent + index
+    return position
+
+
+def dot(a: Sequence[int], b: Sequence[int]) -> int:
+    """Sum of products over the shorter length."""
+    return sum(p * q for p, q in zip(a, b, strict=False))
+
+
+def extra_arguments_of(product: Product, lanes: int) -> tuple[tuple[str, ...], dict[str, Argument]]:
+    """Kinds and arguments of the epilogue's extra operands; NoKernel for those that lie otherwise. Padding lanes must stay finite."""
+    node, kinds, arguments = product.node, list[str](), dict[str, Argument]()
+    for i, extra in enumerate(product.extras):
+        if extra.type.shape == node.type.shape and extra.type.layout == node.type.layout:
+            kinds.append("full")
+        elif extra.type.layout == node.type.layout and extra.type.shape[1] == node.type.shape[1] and math.prod(extra.type.shape[2:]) == 1:
+            kinds.append("channel")
+        else:
+            raise NoKernel(f"epilogue operand {extra.type} lies neither like the result {node.type} nor along its channels")
+        per_image = extra.type.nbytes // extra.type.shape[0] if extra.type.shape[0] > 1 else 0
+        arguments |= {f"extra{i}": extra, f"extra{i}_image": per_image}
+    zeros = [np.zeros(1, np.float32)] * (1 + len(kinds))
+    if node.type.layout and node.type.shape[node.type.layout.axis] % lanes and not np.isfinite(ex.evaluate(product.epilogue, zeros)).all():
+        raise NoKernel("the epilogue is not finite in padding lanes")
+    return tuple(kinds), arguments
