@@ -9,9 +9,11 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from . import knobs
 from .errors import CompilerBug
-from .graph import Graph, Input, Node, Result, Uses, reachable
+from .graph import Graph, Input, Node, Uses
 from .verify import verify, verify_signature
 
 Rule = Callable[[Node, Uses], Node | None]
@@ -107,27 +109,28 @@ def rewrite(graph: Graph, rule: Rule, report: Report | None = None) -> Graph:
 
 
 class _Sweep:
-    """One bottom-up application of a rule, with the use counts kept exact while nodes come and go."""
+    """One bottom-up application of a rule, with the use counts kept exact while nodes come and go.
+
+    `uses` always counts the graph as it stands: readers that the sweep has not reached yet count as readers of what their
+    operands have become. `counted` holds the nodes whose own reads are in it.
+    """
 
     def __init__(self, graph: Graph, rule: Rule, report: Report) -> None:
         self.graph, self.rule, self.report = graph, rule, report
-        self.old_uses, self.uses = graph.uses, Uses()
-        self.known: set[Node] = set()
+        self.uses, self.counted = graph.uses, set(graph.nodes)
 
     def run(self) -> tuple[Graph, int]:
         new: dict[Node, Node] = {}
         count = 0
-        self.uses = Uses(self.old_uses)
-        self.known.update(self.graph.nodes)
         for old in self.graph:
             node = old.map_operands(new.__getitem__)
-            self._adopt(node, old)
+            self._rename(old, node)
             made = None if isinstance(node, Input) else self._ask(node)
-            if made is not None and made is not node:
-                made = made if made.origin or isinstance(made, Input) else made.replace(origin=node.origin)
-                self._adopt(made, node)
+            if made is None or made is node:
+                new[old] = node
+            else:
+                new[old] = self._replace(node, made)
                 count += 1
-            new[old] = node if made is None else made
         return self.graph.with_outputs([new[o] for o in self.graph.outputs]), count
 
     def _ask(self, node: Node) -> Node | None:
@@ -137,26 +140,51 @@ class _Sweep:
         finally:
             _asking.reset(token)
 
-    def _adopt(self, made: Node, instead_of: Node) -> None:
-        """`made` inherits the readers of the node it replaces; its new parts start to read their operands; the old part stops."""
-        if made is instead_of:
-            return
-        for node in reachable([made]) if made not in self.known else ():
-            if node not in self.known:
-                self.known.add(node)
-                self.uses.update(node.operands)
-        self.uses[made] += self.uses[instead_of]
-        self._release(instead_of)
+    def _rename(self, old: Node, node: Node) -> None:
+        """`node` is `old` over what its operands have become: the same reads, by the same readers."""
+        if node is not old:
+            self.uses[node] = self.uses.pop(old)
+            self.counted.add(node)
 
-    def _release(self, node: Node) -> None:
-        """Nobody reads the node any more: neither does it read its operands."""
-        stack = [node]
-        self.uses[node] = 0
+    def _replace(self, node: Node, made: Node) -> Node:
+        """What the readers of `node` read from now on: `made`, under the names of `node` if it is new and has none."""
+        if _meaning(made) != _meaning(node):
+            raise CompilerBug(f"pass {self.rule.__name__} replaced {node!r} by {made!r}; expected the same dtypes and shapes")
+        if made not in self.counted and not made.origin:
+            made = made.replace(origin=node.origin)
+        readers = self.uses[node]
+        self._count(made)
+        self.uses[made] += readers
+        self.uses[node] -= readers
+        if self.uses[node] == 0:
+            self._forget(node)
+        return made
+
+    def _count(self, made: Node) -> None:
+        """The new nodes start to read their operands."""
+        stack = [made]
         while stack:
-            for operand in stack.pop().operands:
+            node = stack.pop()
+            if node not in self.counted:
+                self.counted.add(node)
+                self.uses.update(node.operands)
+                stack.extend(node.operands)
+
+    def _forget(self, unread: Node) -> None:
+        """Nobody reads this node any more: neither does it read its operands."""
+        stack = [unread]
+        while stack:
+            node = stack.pop()
+            self.counted.discard(node)
+            for operand in node.operands:
                 self.uses[operand] -= 1
                 if self.uses[operand] == 0:
                     stack.append(operand)
+
+
+def _meaning(node: Node) -> list[tuple[np.dtype, tuple[int, ...]]]:
+    """What a replacement must keep; the physical layout is the backend's business."""
+    return [(t.dtype, t.shape) for t in node.types]
 
 
 def merged_origin(*nodes: Node) -> tuple[str, ...]:
@@ -169,19 +197,3 @@ def only_reader(node: Node, uses: Uses) -> bool:
     if uses[node] > 1:
         skip(f"{node.opname} has {uses[node]} readers")
     return uses[node] == 1
-
-
-__all__ = [
-    "Declined",
-    "GraphPass",
-    "Pass",
-    "Report",
-    "Result",
-    "Rule",
-    "dump",
-    "merged_origin",
-    "only_reader",
-    "rewrite",
-    "run_passes",
-    "skip",
-]

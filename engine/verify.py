@@ -12,9 +12,9 @@ def verify(graph: Graph, after: str = "construction") -> Graph:
     Operands are typed on construction, so what is left to check is the signature and that several-result nodes are read
     through Result only, which types cannot say.
     """
-    for node in graph:
-        if problem := _problem(node, graph):
-            raise CompilerBug(f"illegal graph after {after}: {problem}\n{graph}")
+    problems = (problem for node in graph if (problem := _problem(node, graph)))
+    if problem := next(problems, None) or _unread_results(graph):
+        raise CompilerBug(f"illegal graph after {after}: {problem}\n{graph}")
     if len(graph.output_names) != len(graph.outputs) or len(set(graph.output_names)) != len(graph.output_names):
         raise CompilerBug(f"illegal graph after {after}: {len(graph.outputs)} outputs are named {graph.output_names}")
     names = [n.name for n in graph.inputs]
@@ -32,6 +32,11 @@ def verify_signature(before: Graph, after: Graph, name: str) -> Graph:
         if old.types != new.types:
             raise CompilerBug(f"pass {name} changed output {label} from {old!r} to {new!r}")
     return after
+
+
+def _unread_results(graph: Graph) -> str | None:
+    several = [name for name, node in zip(graph.output_names, graph.outputs, strict=False) if len(node.types) != 1]
+    return f"output {', '.join(several)} is a node with several results without Result" if several else None
 
 
 def _problem(node: Node, graph: Graph) -> str | None:
