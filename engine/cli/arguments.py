@@ -100,8 +100,8 @@ def positive(text: str) -> int:
 @_reader("WxH or one number")
 def size(text: str) -> tuple[int, int]:
     """`320x240` is (320, 240), `224` a square."""
-    width, _, height = text.partition("x")
-    return _natural(width), _natural(height or width)
+    width, cross, height = text.partition("x")
+    return _natural(width), _natural(height if cross else width)
 
 
 @_reader("numbers like 104,117,123")
