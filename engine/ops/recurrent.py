@@ -56,6 +56,7 @@ class RNN(Node):
 
     gates = 1
     default_activations = ("Tanh",)
+    activation_uses = (1,)
 
     def infer(self) -> tuple[TensorType, ...]:
         return check_recurrent(self)
@@ -95,6 +96,7 @@ class GRU(Node):
 
     gates = 3
     default_activations = ("Sigmoid", "Tanh")
+    activation_uses = (2, 1)
 
     def infer(self) -> tuple[TensorType, ...]:
         return check_recurrent(self)
@@ -122,6 +124,7 @@ class LSTM(Node):
     """Y, Y_h, Y_c: i, o, f = f(x W^T + h R^T + bias + p*c); c' = f*c + i*g(x W^T + h R^T + bias); h' = o*h(c').
 
     The peephole p (directions, 3*h; gates i, o, f) sees the old c, and for o the new one. `input_forget`: f = 1 - i.
+    As in onnxruntime, `clip` bounds what goes into the gates, not the cell that goes into the last activation.
     """
 
     x: Node
@@ -142,6 +145,7 @@ class LSTM(Node):
 
     gates = 4
     default_activations = ("Sigmoid", "Tanh", "Tanh")
+    activation_uses = (3, 1, 1)
 
     def infer(self) -> tuple[TensorType, ...]:
         y, last = check_recurrent(self)
@@ -233,17 +237,18 @@ def check_activations(node: Recurrent, directions: int) -> None:
 def directions_of(
     node: Recurrent, weight: np.ndarray, recurrent: np.ndarray, bias: np.ndarray | None, peephole: np.ndarray | None = None
 ) -> Iterator[Direction]:
-    """The operands split by direction, absent ones as zeros, and the activations as functions that clip first."""
+    """The operands split by direction, absent ones as zeros, and the activations as functions that clip what goes in."""
     h = recurrent.shape[2]
     bounds = None if node.clip is None else (-node.clip, node.clip)
     for d, expressions in enumerate(activation_expressions(node)):
         halves = np.zeros((2, node.gates * h), weight.dtype) if bias is None else bias[d].reshape(2, -1)
         peep = np.zeros(3 * h, weight.dtype) if peephole is None else peephole[d]
-        functions = tuple(_clipped(expression, bounds) for expression in expressions)
+        # The third function, which only LSTM has, sees the cell and not the sum of a gate.
+        functions = tuple(_function(expression, bounds if i < 2 else None) for i, expression in enumerate(expressions))
         yield Direction(DIRECTIONS[node.direction][d], weight[d], recurrent[d], halves[0], halves[1], peep, functions)
 
 
-def _clipped(expression: Expression, bounds: tuple[float, float] | None) -> Callable[[Any], Any]:
+def _function(expression: Expression, bounds: tuple[float, float] | None) -> Callable[[Any], Any]:
     if bounds is None:
         return lambda value: ex.evaluate(expression, [value])
     return lambda value: ex.evaluate(expression, [np.clip(value, *bounds)])
@@ -269,8 +274,8 @@ def run(
 
 
 def recurrent_flops(node: Recurrent) -> int:
-    """Two matrix products a step and the functions of the gates."""
+    """Two matrix products a step, the sums of the gates, and their functions."""
     time, directions, batch, h = node.types[0].shape
-    features = node.x.type.shape[2]
-    activations = sum(ex.flops(f) for d in activation_expressions(node) for f in d) * time * batch * h
-    return activations + time * directions * batch * node.gates * h * (2 * (features + h) + 2)
+    products = directions * node.gates * (2 * (node.x.type.shape[2] + h) + 2)
+    functions = sum(n * ex.flops(f) for d in activation_expressions(node) for n, f in zip(node.activation_uses, d, strict=True))
+    return time * batch * h * (products + functions)
