@@ -1,0 +1,3 @@
+"""ONNX models: `onnx` reads them."""
+
+from .source import onnx as onnx
