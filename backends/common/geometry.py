@@ -53,7 +53,7 @@ class Axis:
 
 @dc.dataclass(frozen=True)
 class TapRun:
-    """Consecutive taps of the innermost axis that are valid for the same pixels [low, high) of a tile and whose offsets are evenly spaced."""
+    """Consecutive taps of the innermost axis, evenly spaced, that are valid for the same pixels [low, high) of a tile."""
 
     first: int
     count: int
@@ -75,8 +75,9 @@ class Segment:
 
 def phases(node: Conv | ConvTranspose) -> list[tuple[Axis, ...]]:
     """Every phase of the operator as one Axis for each spatial axis."""
-    make = _convolution_axis if isinstance(node, Conv) else _transposed_axes
-    return list(itertools.product(*(make(node, i) for i in range(node.x.type.rank - 2))))
+    spatial = range(node.x.type.rank - 2)
+    axes = [_convolution_axis(node, i) if isinstance(node, Conv) else _transposed_axes(node, i) for i in spatial]
+    return list(itertools.product(*axes))
 
 
 def _convolution_axis(node: Conv, i: int) -> list[Axis]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 
-from ...engine.backend import Options
+from ...engine.backend import Executable, Options
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
-VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pool", "reduce", "softmax", "move")
+VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move")
 NUMBA_KERNELS = ("resize", "gather", "recurrent", "arg", "norm")
 
 
@@ -29,13 +29,13 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
             importlib.import_module(f".{module}", __name__)
         self.machine = Machine(resolve(options.target), options.threads or default_threads())
 
-    def compile(self, graph: Graph) -> Executable:  # noqa: F821
+    def compile(self, graph: Graph) -> Executable:
         """Lower, lay out, plan and generate."""
         import numpy as np
 
-        from .executable import Executable
+        from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
-        return Executable(assign_layouts(compute_half_in_single(graph), lanes), self.machine)
+        return NativeExecutable(assign_layouts(compute_half_in_single(graph), lanes), self.machine)

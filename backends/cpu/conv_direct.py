@@ -227,3 +227,30 @@ def byte_runs(segment: Segment, input_pixel: int) -> tuple[Run, ...]:
 
 def _byte_run(run: TapRun, input_pixel: int) -> Run:
     return Run(run.first, run.count, run.offset * input_pixel, run.spacing * input_pixel, run.low, run.high)
+
+
+@dc.dataclass(frozen=True)
+class DepthwiseConvKernel(DirectConvKernel):
+    """The same with one input channel an output channel: x comes in vectors, and a row of column taps shares their loads."""
+
+    def write(self, k: Emitter) -> None:
+        _DepthwiseWriter(self, k).write()
+
+
+class _DepthwiseWriter(_Writer):
+    """Emits one DepthwiseConvKernel."""
+
+    def accumulate(self, runs: Sequence[Run], x: Value, first_tap: Value, last_tap: Value) -> list[Value]:
+        k = self.k
+        with k.loop(first_tap, last_tap, carried=self.initial * self.spec.pixels) as tap:
+            values = list(tap.values)
+            entry = k.at(self.base["taps"], k.mul(tap.index, TAP_BYTES))
+            here, weights = k.at(x, self.long(entry, 0)), k.at(self.weight, self.long(entry, 8))
+            for run in runs:
+                for column in range(run.count):
+                    weight = k.load(weights, self.vector, (run.first + column) * self.bytes)
+                    for pixel in range(run.low, run.high):
+                        read = run.offset + column * run.spacing + pixel * self.spec.pixel_stride
+                        values[pixel] = k.fma(k.load(here, self.vector, read), weight, values[pixel])
+            tap.carry(values)
+        return tap.results

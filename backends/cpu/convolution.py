@@ -11,11 +11,29 @@ from ...engine.graph import Constant, Node
 from ...engine.ops import Conv, ConvTranspose
 from ..common.geometry import phases
 from ..common.schedule import Tile, TileProblem, choose_tile
+from .conv_direct import DepthwiseConvKernel
 from .kernel import Call, Machine, NoKernel, lowers
-from .pack import Slab, pack, padded_bias
+from .pack import Slab, pack, pack_depthwise, padded_bias
 from .product import Map, Product, call
 
 F4 = np.dtype(np.float32)
+
+
+@lowers(Conv)
+def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
+    """One step where every output channel reads one input channel."""
+    weight, lanes = constant_weight(node, node.weight, node.bias, machine), machine.target.lanes(F4)
+    if weight.shape[:2] != (node.groups, 1) or node.x.type.layout != node.type.layout:
+        raise NoKernel("not a depthwise convolution of a blocked value")
+    [axes] = phases(node)
+    bias = padded_bias(node.bias, node.type.shape[1], lanes)
+    maps = Map.of(node.x.type), Map.of(node.type)
+    depth = math.prod(weight.shape[2:])
+    product = Product(node, node.x, axes, *maps, node.type.shape[0], bias, node.extras, node.epilogue, depth, DepthwiseConvKernel)
+    slabs = [Slab(range(b, b + 1), range(b, b + 1)) for b in range(-(-node.type.shape[1] // lanes))]
+    tiles = -(-product.row // (machine.target.registers * 3 // 8))
+    tile = Tile(-(-product.row // tiles), 1)
+    return [call(product, machine, tile, slabs, lambda slabs: pack_depthwise(weight, slabs, lanes))]
 
 
 @lowers(Conv, ConvTranspose)

@@ -8,7 +8,6 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import from_physical, to_physical
 from . import codegen
 from .arena import Arena
-from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, lower, result_offset
+from .kernel import Address, Call, Machine, NoKernel, Scratch, Table, lower, result_offset
 from .program import Program, ProgramStep
 from .storage import CONSTANTS, FIRST_INPUT, SCRATCH, Location, Storage
 
@@ -38,7 +37,7 @@ class Step:
         return self.call.kernel.engine if self.call else "numpy"
 
 
-class Executable:
+class NativeExecutable:
     """A compiled graph. Callers that run at once each get an arena of their own."""
 
     def __init__(self, graph: Graph, machine: Machine) -> None:
@@ -84,8 +83,8 @@ class Executable:
         self.constants.freeze()
 
     def _scratch_size(self, call: Call) -> int:
-        sizes = [v.place.nbytes if isinstance(v, Address) else v.nbytes for v in call.arguments.values() if _is_scratch(v)]
-        return sum(sizes) * self.machine.threads
+        places = [v.place if isinstance(v, Address) else v for v in call.arguments.values()]
+        return sum(place.nbytes for place in places if isinstance(place, Scratch)) * self.machine.threads
 
     def _program(self) -> Program:
         calls = [s.call for s in self.steps if s.call]
@@ -100,7 +99,7 @@ class Executable:
             args += [int(value)] if isinstance(value, int | np.integer) else self._resolve(value)
         return args
 
-    def _resolve(self, value: Argument) -> list[int]:
+    def _resolve(self, value: Node | Table | Scratch | Address) -> list[int]:
         place, offset = (value.place, value.offset) if isinstance(value, Address) else (value, 0)
         if isinstance(place, Scratch):
             return [SCRATCH, offset]
@@ -178,10 +177,6 @@ class Executable:
         return "\n".join(lines)
 
 
-def _is_scratch(value: Any) -> bool:
-    return isinstance(value.place if isinstance(value, Address) else value, Scratch)
-
-
 class Constants:
     """Constant data of a plan in one block of memory; equal bytes are stored once."""
 
@@ -195,7 +190,7 @@ class Constants:
     def add(self, data: np.ndarray) -> int:
         """The offset of the data, which must be C-contiguous; it is stored on first sight."""
         if id(data) not in self._known:
-            key = data.nbytes, hashlib.blake2b(data.reshape(-1).view(np.uint8)).digest()
+            key = data.nbytes, hashlib.blake2b(data.reshape(-1).view(np.uint8).data).digest()
             if key not in self._offsets:
                 self._offsets[key] = self.size
                 self.size += -(-data.nbytes // ALIGNMENT) * ALIGNMENT
@@ -216,7 +211,7 @@ class Constants:
 class _Run:
     """One execution: its memory, the addresses of everything, and values of nodes as arrays where Python needs them."""
 
-    def __init__(self, executable: Executable, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None) -> None:
+    def __init__(self, executable: NativeExecutable, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None) -> None:
         self.executable, self.graph = executable, executable.graph
         self.inputs = [np.ascontiguousarray(a) for a in inputs]
         self.out = list(out) if out is not None else [np.empty(o.type.shape, o.type.dtype) for o in self.graph.outputs]

@@ -24,11 +24,10 @@ class Kernel:
     engine: ClassVar[str] = "vector"
     """"vector" for kernels written in LLVM IR, "numba" for the long tail."""
 
-    @functools.cached_property
+    @property
     def symbol(self) -> str:
         """A name that is unique for the content."""
-        name = type(self).__name__.removesuffix("Kernel").lower()
-        return f"{name}_{hashlib.sha256(repr(self).encode()).hexdigest()[:20]}"
+        return _symbol(self)
 
     @property
     def signature(self) -> tuple[str, ...]:
@@ -44,6 +43,12 @@ class Kernel:
     def write(self, k: Emitter) -> None:
         """Emit the body."""
         raise NotImplementedError
+
+
+@functools.lru_cache(maxsize=4096)
+def _symbol(kernel: Kernel) -> str:
+    name = type(kernel).__name__.removesuffix("Kernel").lower()
+    return f"{name}_{hashlib.sha256(repr(kernel).encode()).hexdigest()[:20]}"
 
 
 @dc.dataclass(frozen=True, eq=False)

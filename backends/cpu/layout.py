@@ -42,7 +42,7 @@ class Answer:
     result: Layout
 
 
-Rule = Callable[[Node, tuple[Layout, ...], int], Answer]
+Rule = Callable[..., Answer]
 RULES: dict[type[Node], Rule] = {}
 
 

@@ -51,6 +51,16 @@ def pack(weight: np.ndarray, groups: int, slabs: list[Slab], lanes: int, channel
     return Packed(Table(ordered), starts, row_tap=stride[3], block=stride[1], column_tap=stride[4], channel=stride[2])
 
 
+def pack_depthwise(weight: np.ndarray, slabs: list[Slab], lanes: int) -> Packed:
+    """(c, 1, *taps) as (channel block, row tap, column tap, lane), zero in padding lanes."""
+    channels, columns = weight.shape[0], weight.shape[-1]
+    packed = np.zeros((len(slabs) * lanes, math.prod(weight.shape[2:-1]), columns), np.float32)
+    packed[:channels] = weight.reshape(channels, -1, columns)
+    ordered = np.ascontiguousarray(packed.reshape(len(slabs), lanes, -1, columns).transpose(0, 2, 3, 1))
+    starts = tuple(i * ordered.strides[0] for i in range(len(slabs)))
+    return Packed(Table(ordered), starts, row_tap=ordered.strides[1], block=0, column_tap=ordered.strides[2], channel=0)
+
+
 def _fill(target: np.ndarray, weight: np.ndarray, groups: int, slab: Slab, lanes: int, channels: int) -> None:
     """Write into (channel, row tap, column tap, k) the weights of every convolution group that the slab touches."""
     k, c = weight.shape[:2]

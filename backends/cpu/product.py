@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...engine import expression as ex
-from ...engine.graph import Node, TensorType
+from ...engine.graph import Blocked, Node, TensorType
 from ..common.geometry import Axis, Tap, rows, segments
 from ..common.schedule import Tile
 from .conv_direct import DirectConvKernel, byte_runs
@@ -67,6 +67,7 @@ class Product:
     epilogue: ex.Expression
     depth: int
     """Multiply-adds behind one output."""
+    kernel: type[DirectConvKernel] = DirectConvKernel
 
     @property
     def is_flat(self) -> bool:
@@ -92,7 +93,7 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
     unroll = next(u for u in (4, 2, 1) if x.channels % u == 0)
     row_table, tap_table = tables(product, row_list, weights, len(slabs[0].blocks), unroll)
     kinds, extra_arguments = extra_arguments_of(product, lanes)
-    kernel = DirectConvKernel(
+    kernel = product.kernel(
         lanes=lanes,
         pixels=tile.pixels,
         vectors=tile.vectors,
@@ -217,7 +218,11 @@ def extra_arguments_of(product: Product, lanes: int) -> tuple[tuple[str, ...], d
     for i, extra in enumerate(product.extras):
         if extra.type.shape == node.type.shape and extra.type.layout == node.type.layout:
             kinds.append("full")
-        elif extra.type.layout == node.type.layout and extra.type.shape[1] == node.type.shape[1] and math.prod(extra.type.shape[2:]) == 1:
+        elif (
+            extra.type.layout == node.type.layout == Blocked(1, lanes)
+            and extra.type.shape[1] == node.type.shape[1]
+            and math.prod(extra.type.shape[2:]) == 1
+        ):
             kinds.append("channel")
         else:
             raise NoKernel(f"epilogue operand {extra.type} lies neither like the result {node.type} nor along its channels")
