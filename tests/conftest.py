@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: random numbers, and golden texts with `pytest --update-golden`."""
+"""Fixtures that all tests share: random numbers, golden texts (`pytest --update-golden`), and the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from command_line import Command, Ending
+
+from tilewright.engine.cli import main
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -45,3 +48,15 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str], None]:
             pytest.fail("\n".join([*difference, f"if this is what you meant: {how}"]), pytrace=False)
 
     return compare
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`cli("run", "lenet5")` in this process."""
+
+    def call(*arguments: str | pathlib.Path) -> Ending:
+        code = main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Ending(code, captured.out, captured.err)
+
+    return call
