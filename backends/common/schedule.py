@@ -46,14 +46,16 @@ def choose_tile(problem: TileProblem) -> Tile:
     return min(candidates(problem), key=lambda tile: (estimate(problem, tile), -tile.accumulators))
 
 
-LATENCY = 8
-"""Accumulators that keep two FMA pipes of latency four busy."""
+PIPES = 2
+"""FMAs, and loads, that a core starts in one cycle. A core with one pipe for its widest vectors sees the same order of tiles."""
+LATENCY = 4
+"""Cycles before the result of an FMA can be used: fewer accumulators than pipes × latency leave pipes idle."""
 TILE_OVERHEAD = 30
-"""Cycles to start and finish a tile besides its multiply-adds, in FMAs."""
+"""Cycles to start and finish a tile besides its multiply-adds."""
 
 
 def estimate(problem: TileProblem, tile: Tile) -> float:
-    """FMA slots for all channel vectors of a row; the last tile overlaps, a rest of channel vectors runs with fewer."""
+    """Cycles for all channel vectors of a row; the last tile overlaps, a rest of channel vectors runs with fewer."""
     tiles = -(-problem.row // tile.pixels)
     groups, rest = divmod(problem.vectors, tile.vectors)
     return tiles * (groups * _tile_time(problem, tile.pixels, tile.vectors) + (_tile_time(problem, tile.pixels, rest) if rest else 0))
@@ -61,7 +63,6 @@ def estimate(problem: TileProblem, tile: Tile) -> float:
 
 def _tile_time(problem: TileProblem, pixels: int, vectors: int) -> float:
     work = pixels * vectors
-    loads = (pixels + vectors) / 2 if vectors > 1 else work
-    weights_from_l2 = 0.03 * vectors * 64 / pixels
-    per_step = max(work, loads, LATENCY) + weights_from_l2
+    weights_from_l2 = 0.5 * vectors / pixels
+    per_step = max(work / PIPES, (pixels + vectors) / PIPES, LATENCY) + weights_from_l2
     return problem.depth * per_step + work + TILE_OVERHEAD
