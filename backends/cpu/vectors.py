@@ -1,0 +1,56 @@
+"""Vectors of any dtype between memory and registers: whole, masked, from one element, and strided."""
+
+from __future__ import annotations
+
+import llvmlite.ir as ir
+import numpy as np
+
+from ..common.llvm_convert import register_bytes, to_memory, to_register
+from .emit import I32, Emitter, Value, scalar_type
+from .target import Target
+
+F16 = np.dtype(np.float16)
+I16 = ir.IntType(16)
+
+
+def common_lanes(target: Target, *dtypes: np.dtype) -> int:
+    """Lanes of the widest of these dtypes in a register."""
+    return target.vector_bytes // max(register_bytes(d) for d in dtypes)
+
+
+def load_lanes(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int, mask: Value | None = None) -> Value:
+    """`lanes` contiguous elements as registers carry them; zeros where the mask is not set, whose memory is not touched."""
+    kind = ir.VectorType(scalar_type(dtype), lanes)
+    if mask is None:
+        return to_register(k, k.load(pointer, kind), dtype)
+    if dtype != F16:
+        return to_register(k, k.masked_load(pointer, kind, mask), dtype)
+    bits = k.masked_load(pointer, ir.VectorType(I16, lanes), mask)
+    return to_register(k, k.b.bitcast(bits, kind), dtype)
+
+
+def store_lanes(k: Emitter, value: Value, pointer: Value, dtype: np.dtype, mask: Value | None = None) -> None:
+    """A register value to contiguous memory, only where the mask is set."""
+    stored = to_memory(k, value, dtype)
+    if mask is None:
+        k.store(stored, pointer)
+    else:
+        k.masked_store(k.b.bitcast(stored, ir.VectorType(I16, stored.type.count)) if dtype == F16 else stored, pointer, mask)
+
+
+def load_splat(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int) -> Value:
+    """One element in every lane."""
+    first = to_register(k, k.load(pointer, ir.VectorType(scalar_type(dtype), 1)), dtype)
+    return k.shuffle(first, first, [0] * lanes)
+
+
+def load_strided(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int, stride: Value | int, count: Value | None = None) -> Value:
+    """Elements `stride` bytes apart; lanes from `count` on hold the first element again."""
+    kind = ir.VectorType(scalar_type(dtype), lanes)
+    result: Value = ir.Constant(kind, ir.Undefined)
+    for lane in range(lanes):
+        offset = k.integer(k.mul(stride, lane))
+        if count is not None and lane:
+            offset = k.b.select(k.b.icmp_signed("<", k.integer(lane), count), offset, k.integer(0))
+        result = k.b.insert_element(result, k.load(pointer, kind.element, offset), ir.Constant(I32, lane))
+    return to_register(k, result, dtype)
