@@ -61,13 +61,11 @@ class ObjectCache:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.o"
 
     def _replace(self, path: Path, content: bytes) -> None:
-        """Readers see the old file or the whole new one, also after a power cut."""
+        """Readers see the old file or the whole new one. A file that a power cut left torn does not match its digest."""
         handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".new")
         try:
             with open(handle, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -42,6 +44,7 @@ class Kernel(Protocol):
 
 
 _lock = threading.RLock()
+_numbers = itertools.count()
 _addresses: dict[tuple[str, str], int] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -57,7 +60,7 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
         missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
         if missing:
             names = [name for k in missing for name in exported(k)]
-            found = link([object_code(k, target) for k in missing], names, target)
+            found = link([object_code(k, target) for k in missing], names)
             _addresses.update({(machine, name): address for name, address in found.items()})
         return {name: _addresses[machine, name] for k in wanted.values() for name in exported(k)}
 
@@ -120,6 +123,7 @@ def run_passes(llvm: Any, module: Any, machine: Any) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+@functools.cache
 def target_machine(target: Target) -> Any:
     """LLVM's code generator for a target, at its highest level."""
     llvm = binding()
@@ -130,23 +134,38 @@ def target_machine(target: Target) -> Any:
     return maker.create_target_machine(cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small", jit=True)
 
 
-def link(objects: Sequence[bytes], names: Sequence[str], target: Target) -> dict[str, int]:
-    """The addresses of functions in objects that become part of this process and never leave it.
+def link(objects: Sequence[bytes], names: Sequence[str]) -> dict[str, int]:
+    """The addresses of functions in objects that become part of this process.
 
     Nothing is ever freed: a thread may still be inside the code when the interpreter goes away.
     """
-    llvm = binding()
-    module = llvm.parse_assembly("")
-    module.triple = target.triple
-    engine = llvm.create_mcjit_compiler(module, target_machine(target))
-    files = [llvm.ObjectFileRef.from_data(content) for content in objects]
-    for file in files:
-        engine.add_object_file(file)
-    engine.finalize_object()
-    found = {name: engine.get_function_address(name) for name in names}
-    for resource in (engine, module, *files):
-        resource.detach()
+    library = binding().JITLibraryBuilder().add_current_process()
+    for content in objects:
+        library.add_object_img(content)
+    for name in names:
+        library.export_symbol(name)
+    try:
+        linked = library.link(linker(), f"kernels {next(_numbers)}")
+    except RuntimeError as error:
+        raise CompilerBug(f"expected objects that link, got {error}, in {', '.join(names)}") from error
+    found = {name: linked[name] for name in names}
+    linked.detach()
     return found
+
+
+@functools.cache
+def linker() -> Any:
+    """The linker of this process: JITLink, which puts the parts of an object side by side, so that they always reach each other.
+
+    LLVM's older loader asks for memory part by part, and writes wrong distances without a word where the parts lie too far apart.
+    """
+    return keep(binding().create_lljit_compiler(target_machine(Target.native()), use_jit_link=True))
+
+
+def keep(value: Any) -> Any:
+    """Never collect this object, not even when the interpreter goes away: one reference too many, on purpose."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return value
 
 
 @functools.cache

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ...engine import knobs
 from ...engine.errors import MachineError, MachineWarning
-from .codegen import load
+from .codegen import keep, load
 from .target import Target
-from .walker import CONTROL_BYTES, Walker
+from .walker import Walker
+from .workers import CONTROL_BYTES
 
 HAS_WORKERS = sys.platform == "linux"
 
@@ -63,11 +64,9 @@ class Pool:
 
 
 def control_block() -> int:
-    """The address of zeroed memory that is never unmapped: one reference too many is kept on purpose."""
+    """The address of zeroed memory that is never unmapped."""
     block = mmap.mmap(-1, CONTROL_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    first = ctypes.c_char.from_buffer(block)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(first))
-    return ctypes.addressof(first)
+    return ctypes.addressof(keep(ctypes.c_char.from_buffer(block)))
 
 
 _pool: Pool | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses as dc
+import itertools
 from collections.abc import Sequence
 
 from ...engine.errors import CompilerBug, ModelError
 from .pool import checked_threads, pool
-from .walker import MOST_WORKERS
+from .workers import MOST_WORKERS
 
 LINE = 64
 """Bytes of a cache line; also those of the counters of one thread in one step."""
@@ -67,8 +68,8 @@ class Program:
         """Do all steps; the seconds that each took, by the caller's clock."""
         times = (ctypes.c_int64 * (2 * self._count + 2))()
         self._walk(bases, 0, self._count, ctypes.addressof(times))
-        stamps = [times[i] + times[i + 1] * 1e-9 for i in range(0, len(times), 2)]
-        return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+        stamps = [times[i] * 10**9 + times[i + 1] for i in range(0, len(times), 2)]
+        return [(after - before) * 1e-9 for before, after in itertools.pairwise(stamps)]
 
     def _walk(self, bases: Sequence[int], first: int, last: int, times: int = 0) -> None:
         vector = (ctypes.c_int64 * len(bases))(*bases)
