@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -22,8 +23,9 @@ def load(kind: Kind, name: str) -> Any:
     names its contents in `__all__`, as the zoo does, is asked first.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
-    for point in importlib.metadata.entry_points(group=f"{ROOT}.{kind}", name=name):
-        return point.load()
+    for point in _entry_points(kind):
+        if point.name == name:
+            return point.load()
     if not all(map(str.isidentifier, name.split("."))):
         raise ModelError(f"{name!r} is not a name of {kind}")
     package = importlib.import_module(f"{ROOT}.{kind}")
@@ -45,7 +47,13 @@ def available(kind: Kind) -> list[str]:
     package = importlib.import_module(f"{ROOT}.{kind}")
     modules = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")} - NOT_PLUGINS
     ours = getattr(package, "__all__", modules)
-    return sorted(set(ours) | {p.name for p in importlib.metadata.entry_points(group=f"{ROOT}.{kind}")})
+    return sorted(set(ours) | {p.name for p in _entry_points(kind)})
+
+
+@functools.cache
+def _entry_points(kind: Kind) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What installed packages offer; kept, because asking reads the metadata of every installed package."""
+    return tuple(importlib.metadata.entry_points(group=f"{ROOT}.{kind}"))
 
 
 def missing_package(module: str, what: str) -> MachineError:

@@ -44,5 +44,7 @@ def _problem(node: Node, graph: Graph) -> str | None:
         return f"input {node.name} is read but is not in the signature"
     if not isinstance(node, Result) and any(len(o.types) != 1 for o in node.operands):
         return f"{node!r} reads a node with several results without Result"
-    again = node.replace().types
-    return None if node.types == again else f"{node!r} has another type than its rule gives: {again}"
+    inferred = node.infer()
+    again = inferred if isinstance(inferred, tuple) else (inferred,)
+    same = [(t.dtype, t.shape) for t in node.types] == [(t.dtype, t.shape) for t in again]
+    return None if same else f"{node!r} has another type than its rule gives: {', '.join(map(str, again))}"

@@ -1,12 +1,12 @@
 """reshape(transpose(reshape(x)))  =>  gather(x): a chain of data movement  =>  one reshape, transpose, slice or gather of its source
 
-The chain is run on the numbers of the source's elements, and what comes out is compared with what each of these would give.
+Where some elements of the result come from suggests what the whole may be; where all of them come from decides.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,79 +14,104 @@ from ..engine.graph import Constant, Node, Uses
 from ..engine.ops import Gather, Reshape, Slice, Transpose
 from ..engine.rewrite import merged_origin, skip
 
-LARGEST = 1 << 22
-"""Elements of a source beyond which numbering them would cost more than it brings."""
+LARGEST = 1 << 24
+"""Elements of a result beyond which asking where each comes from takes too long."""
 COST = {Reshape: 1, Slice: 2, Transpose: 3, Gather: 4}
 
 
 def simplify_movement(node: Node, uses: Uses) -> Node | None:
-    chain = _chain(node)
+    chain = list(_chain_above(node))
     for length in range(len(chain), 0, -1):
-        links, source = chain[:length], chain[length - 1].operands[0]
-        made = _simplest(links, source)
-        if made is not None and _cost(made, source) < _present_cost(links, uses):
-            return made if made is source else made.replace(origin=merged_origin(*reversed(links)))
+        links = chain[:length]
+        for made in _proposals(links):
+            better = _links(made, links[-1].operands[0])
+            if _cost(better, {}) < _cost(links, uses) and _same(better, links):
+                return made if not better else made.replace(origin=merged_origin(*reversed(links)))
     return None
 
 
-def _present_cost(links: list[Node], uses: Uses) -> float:
-    """The cost of a chain, last link first; what others read too is shared with them."""
-    return COST[type(links[0])] + sum(COST[type(link)] / uses[link] for link in links[1:])
-
-
-def _cost(made: Node, source: Node) -> float:
-    return 0 if made is source else COST[type(made)] + _cost(made.operands[0], source)
-
-
-def _chain(node: Node) -> list[Node]:
+def _chain_above(node: Node) -> Iterator[Node]:
     """The node and the data movement before it, last first."""
-    chain = []
-    while _moves(node):
-        chain.append(node)
-        node = node.operands[0]
-    return chain
+    while isinstance(node, Reshape | Transpose | Slice) or (isinstance(node, Gather) and isinstance(node.indices, Constant)):
+        yield node
+        node = node.x
 
 
-def _moves(node: Node) -> bool:
-    return isinstance(node, Reshape | Transpose | Slice) or (isinstance(node, Gather) and isinstance(node.indices, Constant))
+def _links(made: Node, source: Node) -> list[Node]:
+    """What lies between a node and its source, last first."""
+    return [] if made is source else [made, *_links(made.operands[0], source)]
 
 
-def _numbers(links: list[Node], source: Node) -> np.ndarray:
-    """For each element of the result the number of the element of the source that it is."""
-    numbers = np.arange(source.type.size).reshape(source.type.shape)
-    for link in reversed(links):
-        values = {o: o.data for o in link.operands[1:] if isinstance(o, Constant)}
-        numbers = link.reference(numbers, *values.values())
-    return numbers
+def _cost(links: Sequence[Node], uses: dict[Node, int] | Uses) -> float:
+    """What a chain costs; links above the last one are shared with their other readers."""
+    return sum(COST[type(link)] / (uses.get(link, 1) if place else 1) for place, link in enumerate(links))
 
 
-def _simplest(links: list[Node], source: Node) -> Node | None:
-    """At most two nodes that do what the links do, the second one a reshape."""
-    shape = links[0].type.shape
-    if (len(links) == 1 and isinstance(links[0], Reshape | Slice)) or links[0].type.size == 0:
-        return None
-    if max(link.operands[0].type.size for link in links) > LARGEST:
-        return skip(f"{source.type} is too large to number its elements")
-    numbers = _numbers(links, source)
-    made = _selection(source, numbers.reshape(-1)) or _permutation(source, numbers)
-    return made if made is None or made.type.shape == shape else Reshape(made, shape=shape)
+def _same(one: Sequence[Node], other: Sequence[Node]) -> bool:
+    size = other[0].type.size
+    if size > LARGEST:
+        skip(f"asking for the origin of {size} elements takes too long")
+        return False
+    everywhere = np.arange(size)
+    return np.array_equal(_origins(one, everywhere), _origins(other, everywhere))
 
 
-def _selection(source: Node, numbers: np.ndarray) -> Node | None:
-    """source[rows, columns, ...] for a list of indices along each axis, as the source itself, a slice or a gather."""
-    coordinates = np.unravel_index(numbers, source.type.shape)
-    kept = [c[np.sort(np.unique(c, return_index=True)[1])] for c in coordinates]
-    if math.prod(map(len, kept)) != numbers.size:
-        return None
-    if (np.ravel_multi_index(np.ix_(*kept), source.type.shape).reshape(-1) != numbers).any():
-        return None
+def _origins(links: Sequence[Node], positions: np.ndarray) -> np.ndarray:
+    """The flat positions in the source of elements at flat positions of the result, through the links from last to first."""
+    for link in links:
+        if isinstance(link, Reshape):
+            continue
+        places = _unravel(positions, link.type.shape)
+        match link:
+            case Transpose(permutation=permutation):
+                places = [places[permutation.index(axis)] for axis in range(len(places))]
+            case Slice(starts=starts, steps=steps):
+                places = [start + step * place for start, step, place in zip(starts, steps, places, strict=True)]
+            case Gather(indices=Constant(data), axis=axis):
+                end = axis + data.ndim
+                chosen = data[tuple(places[axis:end])] % link.x.type.shape[axis]
+                places = [*places[:axis], chosen, *places[end:]]
+        positions = np.ravel_multi_index(places, link.operands[0].type.shape)
+    return positions
+
+
+def _unravel(positions: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+    return list(np.unravel_index(positions, shape)) if shape else []
+
+
+def _proposals(links: Sequence[Node]) -> Iterator[Node]:
+    """At most two nodes over the source, the second one a reshape, that may do what the links do."""
+    shape, source = links[0].type.shape, links[-1].operands[0]
+    if links[0].type.size == 0 or source.type.rank == 0:
+        return
+    kept = _kept(links)
+    made = _selection(source, kept) if kept else _permutation(links)
+    if made is not None:
+        yield made if made.type.shape == shape else Reshape(made, shape=shape)
+
+
+def _kept(links: Sequence[Node]) -> list[np.ndarray] | None:
+    """The indices along each axis if the result may be source[rows, columns, ...]: what lies on its first row, column, ..."""
+    size, shape = links[0].type.size, links[-1].operands[0].type.shape
+    kept: list[np.ndarray] = []
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        along = _unravel(_origins(links, np.arange(min(shape[axis], size // stride)) * stride), shape)
+        elsewhere = sum((place != place[0] for k, place in enumerate(along) if k != axis), np.zeros(len(along[0]), bool))
+        count = int(np.argmax(elsewhere)) if elsewhere.any() else len(elsewhere)
+        kept.insert(0, along[axis][:count])
+        stride *= count
+    return kept if stride == size else None
+
+
+def _selection(source: Node, kept: list[np.ndarray]) -> Node | None:
+    """source[rows, columns, ...] as the source itself, a slice, or a gather along one axis."""
     partial = [a for a, (k, extent) in enumerate(zip(kept, source.type.shape, strict=True)) if not np.array_equal(k, np.arange(extent))]
-    steps = [_step(k) for k in kept]
     if not partial:
         return source
+    steps = tuple(map(_step, kept))
     if all(steps):
-        starts, sizes = tuple(int(k[0]) for k in kept), tuple(map(len, kept))
-        return Slice(source, starts=starts, sizes=sizes, steps=tuple(steps))
+        return Slice(source, starts=tuple(int(k[0]) for k in kept), sizes=tuple(map(len, kept)), steps=steps)
     return Gather(source, Constant(kept[partial[0]]), axis=partial[0]) if len(partial) == 1 else None
 
 
@@ -96,26 +121,26 @@ def _step(indices: np.ndarray) -> int:
     return 1 if not distances.size else int(distances[0]) if (distances == distances[0]).all() else 0
 
 
-def _permutation(source: Node, numbers: np.ndarray) -> Node | None:
-    """The transpose of the source with the elements in this order; axes of extent 1 lie where the shape of `numbers` has them."""
-    if numbers.size != source.type.size:
+def _permutation(links: Sequence[Node]) -> Node | None:
+    """The transpose of the source that has some elements where the links put them."""
+    wanted, source = links[0].type, links[-1].operands[0]
+    if wanted.size != source.type.size:
         return None
-    ordered = np.arange(source.type.size).reshape(source.type.shape)
-    wide = [a for a, extent in enumerate(source.type.shape) if extent > 1]
+    some = np.unique(np.linspace(0, wanted.size - 1, 64, dtype=np.int64) // np.array([[1], [7]]))
+    found = _origins(links, some)
+    wide = [axis for axis, extent in enumerate(source.type.shape) if extent > 1]
     for order in itertools.permutations(wide):
-        permutation = _place_units(order, source.type.shape, numbers.shape)
-        moved = ordered.transpose(permutation)
-        if (moved.flat[:64] == numbers.flat[:64]).all() and np.array_equal(moved.reshape(-1), numbers.reshape(-1)):
-            return Transpose(source, permutation=permutation)
+        made = Transpose(source, permutation=_place_units(order, source.type.shape, wanted.shape))
+        if np.array_equal(_origins([made], some), found):
+            return made
     return None
 
 
 def _place_units(order: tuple[int, ...], shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     """The order with the axes of extent 1 put in where `wanted` has an extent of 1, the rest of them at the end."""
-    wide, units = list(order), [a for a, extent in enumerate(shape) if extent == 1]
+    wide, units = list(order), [axis for axis, extent in enumerate(shape) if extent == 1]
     placed: list[int] = []
     for extent in wanted:
-        from_units = extent == 1 or not wide
-        if queue := units if from_units else wide:
+        if queue := units if extent == 1 or not wide else wide:
             placed.append(queue.pop(0))
     return (*placed, *wide, *units)
