@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 from typing import Any
 
 import numpy as np
 import onnx
 
 from ...engine.graph import Node
-from .convert import Call, schema_of
-from .parse import Body, Function, Reference, parse_function
+from .convert import Call, default_attribute, schema_of
+from .parse import Function, parse_function
 from .tensors import code_of
 
 
@@ -20,18 +21,24 @@ def has_definition(op: str, domain: str, opset: int) -> bool:
 
 
 def definition_of(call: Call) -> Function | None:
-    """ONNX's definition of the operator of a call, or None. Some depend on the attributes and operand types of the call."""
+    """ONNX's definition of the operator of a call, or None. Some depend on the attributes and operand types of the call.
+
+    Where subgraphs are among these, the definition is not asked for, since a Call does not keep them in ONNX's form.
+    """
     schema: Any = schema_of(call.op, call.operation.domain, call.opset)
-    if schema is None:
+    if schema is None or call.operation.bodies:
         return None
-    if schema.has_function and schema.function_body is not None:
-        return parse_function(schema.get_function_with_opset_version(_newest(schema.function_opset_versions, call.opset)))
-    if schema.has_context_dependent_function:
+    if schema.has_function:
+        text = schema.get_function_with_opset_version(_newest(schema.function_opset_versions, call.opset))
+    elif schema.has_context_dependent_function:
         opset = _newest(schema.context_dependent_function_opset_versions, call.opset)
         types = [_type_of(node) for node in call.operands]
         text = schema.get_context_dependent_function_with_opset_version(opset, _proto_of(call).SerializeToString(), types)
-        return parse_function(onnx.FunctionProto.FromString(text))
-    return None
+    else:
+        return None
+    function = parse_function(onnx.FunctionProto.FromString(text))
+    defaults = {name: default_attribute(call.op, call.operation.domain, call.opset, name) for name in schema.attributes}
+    return dc.replace(function, defaults=defaults)
 
 
 def _newest(versions: list[int], opset: int) -> int:
@@ -45,7 +52,7 @@ def _type_of(node: Node | None) -> bytes:
 
 
 def _proto_of(call: Call) -> onnx.NodeProto:
-    plain = {name: _plain(value) for name, value in call.operation.attributes.items() if not isinstance(value, Body | Reference)}
+    plain = {name: _plain(value) for name, value in call.operation.attributes.items()}
     return onnx.helper.make_node(call.op, call.operation.inputs, call.operation.outputs, domain=call.operation.domain, **plain)
 
 

@@ -119,7 +119,8 @@ class Importer:
         names: Names = {**dict.fromkeys(function.inputs), **dict(zip(function.inputs, operands, strict=False))}
         inside = scope.inside(operation, opsets=function.opsets, attributes={**function.defaults, **operation.attributes})
         self.run(function.operations, names, inside)
-        return [_lookup(names, name) for name in function.outputs[: len(operation.outputs)]]
+        wanted = zip(function.outputs, operation.outputs, strict=False)
+        return [_lookup(names, name) if asked else None for name, asked in wanted]
 
     def _branch(self, call: Call, names: Names, scope: Scope) -> Sequence[Value]:
         """If, with the branch that its condition chooses put in its place."""

@@ -8,7 +8,7 @@ from ...engine.errors import ModelError
 from ...engine.expression import Convert, Expression, Operand, apply
 from ...engine.graph import Node
 from ...engine.ops.conv import Conv
-from ...engine.ops.elementwise import cast, pointwise
+from ...engine.ops.elementwise import cast
 from ...engine.ops.shape import Expand, Reshape
 from .convert import Call, Results, axis_of, converter
 from .ops_elementwise import over
@@ -80,7 +80,7 @@ def _column(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def matmul_integer(call: Call) -> Results:
     """(a - a's zero point) @ (b - b's zero point) in int32."""
     whole = np.dtype(np.int32)
-    return product(_centred(call[0], _rows(call[0], call.get(2)), whole), _centred(call[1], call.get(3), whole))
+    return product(_centred(call[0], _rows(call[0], call[2]) if call.get(2) else None, whole), _centred(call[1], call.get(3), whole))
 
 
 @converter("QLinearMatMul")
@@ -125,11 +125,10 @@ def _channels(parameter: Node, rank: int) -> Node:
     return Reshape(parameter, shape=()) if parameter.type.size == 1 else Reshape(parameter, shape=(parameter.type.size, *[1] * (rank - 1)))
 
 
-def _rows(matrix: Node, parameter: Node | None) -> Node | None:
+def _rows(matrix: Node, parameter: Node) -> Node:
     """A vector with one number for each row of a matrix, as a column."""
-    if parameter is None or parameter.type.size == 1 or parameter.type.rank != 1:
-        return parameter
-    return Reshape(parameter, shape=(parameter.type.size, 1)) if matrix.type.rank > 1 else parameter
+    by_row = parameter.type.rank == 1 and parameter.type.size > 1 and matrix.type.rank > 1
+    return Reshape(parameter, shape=(parameter.type.size, 1)) if by_row else parameter
 
 
 def _centred(x: Node, zero: Node | None, dtype: np.dtype) -> Node:
@@ -137,8 +136,7 @@ def _centred(x: Node, zero: Node | None, dtype: np.dtype) -> Node:
     return cast(x, dtype) if zero is None else over(Convert(Operand(0), dtype) - Convert(Operand(1), dtype), x, zero)
 
 
-def _scaled(x: Node, first: Node | None, second: Node) -> Node:
+def _scaled(x: Node, first: Node, second: Node) -> Node:
     """x * first * second in float32."""
-    real = np.dtype(np.float32)
-    scales = pointwise("mul", first, second) if first is not None else second
-    return over(Convert(Operand(0), real) * Operand(1), x, scales)
+    factors = [Convert(Operand(i), np.dtype(np.float32)) for i in range(3)]
+    return over(factors[0] * (factors[1] * factors[2]), x, first, second)

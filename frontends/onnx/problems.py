@@ -72,9 +72,8 @@ def report(problems: Sequence[Problem]) -> UnsupportedError:
     for problem in problems:
         groups.setdefault((problem.operator, problem.reason), []).append(problem.label)
     lines = [f"{operator} ({_nodes(labels)}{reason and ': ' + reason})" for (operator, reason), labels in groups.items()]
-    return UnsupportedError(
-        f"not supported yet: {'; '.join(lines)}. To add an operator, write a converter in frontends/onnx/ops_*.py (see CONTRIBUTING.md)"
-    )
+    where = "converters are in frontends/onnx/ops_*.py, and CONTRIBUTING.md says how to add one"
+    return UnsupportedError(f"not supported yet: {'; '.join(lines)}; {where}")
 
 
 def _nodes(labels: Iterable[str]) -> str:
