@@ -29,7 +29,7 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
     bias = padded_bias(node.bias, node.type.shape[1], lanes)
     maps = Map.of(node.x.type), Map.of(node.type)
     depth = math.prod(weight.shape[2:])
-    product = Product(node, node.x, axes, *maps, node.type.shape[0], bias, node.extras, node.epilogue, depth, DepthwiseConvKernel)
+    product = Product(node, node.x, axes, *maps, *node.x.type.shape[:2], bias, node.extras, node.epilogue, depth, DepthwiseConvKernel)
     slabs = [Slab(range(b, b + 1), range(b, b + 1)) for b in range(-(-node.type.shape[1] // lanes))]
     tiles = -(-product.row // (machine.target.registers * 3 // 8))
     tile = Tile(-(-product.row // tiles), 1)
@@ -48,7 +48,7 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
     for axes in phases(node):
         taps = dense[np.ix_(*map(range, dense.shape[:2]), *([tap.index for tap in axis.taps] for axis in axes))]
         depth = math.prod(taps.shape[1:])
-        product = Product(node, node.x, axes, x_map, y_map, node.type.shape[0], bias, node.extras, node.epilogue, depth)
+        product = Product(node, node.x, axes, x_map, y_map, *node.x.type.shape[:2], bias, node.extras, node.epilogue, depth)
         parts = output_vectors(dense.shape[0], node.groups, lanes)
         tile = choose_tile(TileProblem(product.row, len(parts[0]), depth, machine.target.registers))
         for vectors in split_by_tile(parts, tile.vectors):

@@ -30,7 +30,7 @@ def lower_matmul(node: MatMul, machine: Machine) -> list[Call]:
     x_map = Map((4 * width,), 0, 4 * width * rows_each, width)
     y_map = Map((4 * lanes * vectors,), 4 * lanes, 4 * lanes * vectors * rows_each, lanes)
     bias = padded_bias(node.bias, columns, lanes)
-    product = Product(node, node.a, (axis,), x_map, y_map, batch, bias, node.extras, node.epilogue, depth)
+    product = Product(node, node.a, (axis,), x_map, y_map, batch, depth, bias, node.extras, node.epilogue, depth)
     tile = choose_tile(TileProblem(rows_each, vectors, depth, machine.target.registers))
     return [
         call(product, machine, Tile(tile.pixels, len(part[0])), [Slab(v, range(1)) for v in part], functools.partial(packing, width=width))

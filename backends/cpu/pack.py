@@ -42,8 +42,8 @@ def pack(weight: np.ndarray, groups: int, slabs: list[Slab], lanes: int, channel
     width = len(slabs[0].blocks) * channels
     packed = np.zeros((len(slabs), width, math.prod(kernel[:-1]), kernel[-1], len(slabs[0].vectors) * lanes), np.float32)
     for target, slab in zip(packed, slabs, strict=True):
-        _fill(target, weight.reshape(*weight.shape[:2], -1, kernel[-1]), groups, slab, lanes, channels)
-    split = packed.reshape(len(slabs), -1, channels, *packed.shape[2:])  # slab, block, channel, row tap, column tap, k
+        _fill(target, weight.reshape(*weight.shape[:2], math.prod(kernel[:-1]), kernel[-1]), groups, slab, lanes, channels)
+    split = packed.reshape(len(slabs), width // channels, channels, *packed.shape[2:])  # slab, block, channel, row tap, column tap, k
     order = (0, 4, 3, 1, 2, 5) if columns_outside else (0, 3, 1, 4, 2, 5)
     ordered = np.ascontiguousarray(split.transpose(order))
     stride = dict(zip(order, ordered.strides, strict=True))

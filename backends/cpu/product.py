@@ -62,6 +62,8 @@ class Product:
     x_map: Map
     y_map: Map
     images: int
+    channels: int
+    """Input channels, without padding lanes."""
     bias: Table
     extras: tuple[Node, ...]
     epilogue: ex.Expression
@@ -91,7 +93,8 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
     inner, row_list = flat_rows(product, tile, lanes) if product.is_flat else spatial_rows(product)
     row_segments = segments(inner, tile.pixels)
     unroll = next(u for u in (4, 2, 1) if x.channels % u == 0)
-    row_table, tap_table = tables(product, row_list, weights, len(slabs[0].blocks), unroll)
+    steps = channel_steps(product, slabs, unroll)
+    row_table, tap_table = tables(product, row_list, weights, steps)
     kinds, extra_arguments = extra_arguments_of(product, lanes)
     kernel = product.kernel(
         lanes=lanes,
@@ -181,7 +184,16 @@ def flat_rows(product: Product, tile: Tile, lanes: int) -> tuple[Axis, list[RowS
     return Axis(length, length, 1, (Tap(0, 0),)), [RowStart(p * product.x_map.pixel, p * product.y_map.pixel, every) for p in starts]
 
 
-def tables(product: Product, row_list: list[RowStart], weights: Packed, blocks: int, unroll: int) -> tuple[np.ndarray, np.ndarray]:
+def channel_steps(product: Product, slabs: list[Slab], unroll: int) -> list[int]:
+    """Steps of the channel loop for each block that a slab reads: fewer in a last block that is partly padding."""
+    every = product.x_map.channels // unroll
+    blocks = slabs[0].blocks
+    last = product.channels - (blocks.stop - 1) * product.x_map.channels
+    is_last = all(slab.blocks == blocks for slab in slabs) and 0 < last < product.x_map.channels
+    return [*[every] * (len(blocks) - 1), -(-last // unroll) if is_last else every]
+
+
+def tables(product: Product, row_list: list[RowStart], weights: Packed, steps: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """The table of rows; for each set of row taps that is met the list of (x offset, weight offset, channel steps)."""
     outer, x = product.axes[:-1], product.x_map
     shape = [len(axis.taps) for axis in outer]
@@ -194,7 +206,7 @@ def tables(product: Product, row_list: list[RowStart], weights: Packed, blocks: 
             for picked in itertools.product(*row.taps):
                 at = dot([axis.taps[i].offset for axis, i in zip(outer, picked, strict=True)], x.spatial)
                 weight = _position(picked, shape) * weights.row_tap
-                taps += [(at + b * x.block, weight + b * weights.block, x.channels // unroll) for b in range(blocks)]
+                taps += [(at + b * x.block, weight + b * weights.block, count) for b, count in enumerate(steps)]
             lists[row.taps] = first, len(taps)
         table.append((row.x, row.y, *lists[row.taps]))
     return np.array(table, np.int64), np.array(taps, np.int64).reshape(-1, 3)
