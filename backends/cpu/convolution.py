@@ -47,7 +47,7 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
     calls = []
     for axes in phases(node):
         taps = dense[np.ix_(*map(range, dense.shape[:2]), *([tap.index for tap in axis.taps] for axis in axes))]
-        depth = math.prod(taps.shape[1:])
+        depth = max(1, math.prod(taps.shape[1:]))
         product = Product(node, node.x, axes, x_map, y_map, *node.x.type.shape[:2], bias, node.extras, node.epilogue, depth)
         parts = output_vectors(dense.shape[0], node.groups, lanes)
         tile = choose_tile(TileProblem(product.row, len(parts[0]), depth, machine.target.registers))
