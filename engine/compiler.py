@@ -45,7 +45,10 @@ def compile(
     machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
 
     def build(graph: Graph, report: Report) -> Executable:
-        return timed("backend", machine.compile, optimize(graph, chain, report))
+        executable = timed("backend", machine.compile, optimize(graph, chain, report))
+        if knobs.get("debug") >= 3:
+            dump(executable.describe(), "plan", level=3)
+        return executable
 
     return Session(load_source(model), build, shapes)
 

@@ -73,16 +73,16 @@ def run_passes(graph: Graph, passes: Sequence[Pass], report: Report | None = Non
     return graph
 
 
-def dump(graph: Graph, title: str) -> None:
-    """Show a stage of the graph at debug level 2: on stdout, or as a file in the debug folder."""
-    if knobs.get("debug") < 2:
+def dump(stage: object, title: str, level: int = 2) -> None:
+    """Show what prints itself at this debug level: on stdout, or as a file in the debug folder."""
+    if knobs.get("debug") < level:
         return
     if folder := knobs.get("debug_dir"):
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        (path / f"{title}.txt").write_text(f"{graph}\n")
+        (path / f"{title}.txt").write_text(f"{stage}\n", encoding="utf-8")
     else:
-        print(f"--- {title}\n{graph}")
+        print(f"--- {title}\n{stage}")
 
 
 def _run(graph: Graph, item: Pass, report: Report) -> Graph:

@@ -1,0 +1,68 @@
+"""What README.md and CONTRIBUTING.md show works, and the files they name are there."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import textwrap
+
+import numpy as np
+import pytest
+from command_line import ROOT
+
+import tilewright as tw
+from tilewright.engine.cli import make_parser
+from tilewright.engine.graph import Graph, Input
+from tilewright.engine.ops import pointwise
+
+README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [textwrap.dedent(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    codes = blocks(README, "python")
+    assert len(codes) == 2
+    for code in codes:
+        exec(code, names)
+    outputs, scores = names["outputs"], names["scores"]
+    assert isinstance(outputs, dict) and outputs["output"].shape == (1, 1000)
+    assert isinstance(scores, np.ndarray) and scores.shape == (4, 10)
+    assert "graph resnet18" in capsys.readouterr().out
+
+
+def test_the_pass_of_the_recipe_works(rng: np.random.Generator) -> None:
+    (code,) = blocks(CONTRIBUTING, "python")
+    names: dict[str, object] = {"__name__": "recipe"}
+    exec(code, names)
+    x = Input(name="x", shape=(3, 5))
+    twice, once = pointwise("neg", pointwise("neg", x)), pointwise("neg", pointwise("abs", x))
+    graph = tw.optimize(Graph((x,), (twice, once), ("twice", "once")), [names["drop_double_negation"]])  # type: ignore[list-item]
+    assert graph.outputs == (x, once)
+
+
+def test_the_shell_commands_parse() -> None:
+    parser = make_parser()
+    (script,) = [code for code in blocks(README, "sh") if code.startswith("tilewright run")]
+    lines = [line.partition("#")[0].split() for line in script.replace("\\\n", " ").splitlines()]
+    assert len(lines) == 6
+    for words in lines:
+        assert words[0] == "tilewright" and parser.parse_args(words[1:]).command == words[1]
+
+
+@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_the_files_it_names_exist(text: str) -> None:
+    folders = "engine|frontends|passes|backends|models|tests|benchmarks|src|.ci"
+    named = set(re.findall(rf"`((?:{folders})/[\w/.*-]*)`", text)) - {"passes/verb_object.py", "backends/name.py"}
+    assert len(named) > 8
+    for path in named:
+        assert list(ROOT.glob(path.rstrip("/"))), f"{path} does not exist"
+    assert all((ROOT / target).exists() for target in re.findall(r"\]\(([\w./-]+)\)", text) if not pathlib.Path(target).is_absolute())
+
+
+def test_the_commands_for_a_fresh_machine_are_there() -> None:
+    assert 'pip install -e ".[image]" && tilewright demo' in README
+    assert 'pip install -e ".[test,image]" && pytest' in README
