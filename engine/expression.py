@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelError
+from .numeric import divide, error_function
 
 
 class Expression:
@@ -114,33 +115,8 @@ def _composite(name: str, arity: int, build: Callable[..., Expression], flops: i
     FUNCTIONS[name] = Function(arity, "same", definition=build(*map(Operand, range(arity))), flops=flops)
 
 
-def _divide(a: Any, b: Any) -> Any:
-    """Division; of integers it truncates towards zero, as in C and in ONNX."""
-    if np.result_type(a, b).kind == "f":
-        return np.divide(a, b)
-    quotient = np.floor_divide(a, b)
-    return quotient + ((np.remainder(a, b) != 0) & ((np.asarray(a) < 0) != (np.asarray(b) < 0)))
-
-
-def _error_function(x: Any) -> Any:
-    """erf by its Taylor series for small arguments and the continued fraction of erfc beyond; about 1e-15 relative (DLMF 7.6.1, 7.9.2)."""
-    x = np.asarray(x)
-    z = x.astype(np.float64)
-    small = np.clip(z, -2.5, 2.5)
-    term = total = small * (2 / math.sqrt(math.pi))
-    for n in range(1, 60):
-        term = term * (-small * small / n)
-        total = total + term / (2 * n + 1)
-    large = np.maximum(np.abs(z), 2.5)
-    fraction = large
-    for n in range(60, 0, -1):
-        fraction = large + (n / 2) / fraction
-    tail = 1 - np.exp(-large * large) / (math.sqrt(math.pi) * fraction)
-    return np.where(np.isnan(z), z, np.where(np.abs(z) < 2.5, total, np.copysign(tail, z))).astype(x.dtype)
-
-
 for _name, _ufunc in {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "max": np.maximum, "min": np.minimum,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": divide, "max": np.maximum, "min": np.minimum,
     "remainder": np.remainder, "fmod": np.fmod, "bit_and": np.bitwise_and, "bit_or": np.bitwise_or, "bit_xor": np.bitwise_xor,
     "shift_left": np.left_shift, "shift_right": np.right_shift,
 }.items():  # fmt: skip
@@ -151,7 +127,7 @@ for _name, _ufunc in {
 }.items():  # fmt: skip
     _primitive(_name, 1, _ufunc)
 for _name, _ufunc in {
-    "sqrt": np.sqrt, "exp": np.exp, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "erf": _error_function,
+    "sqrt": np.sqrt, "exp": np.exp, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "erf": error_function,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
 }.items():  # fmt: skip

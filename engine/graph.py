@@ -269,11 +269,9 @@ class Graph:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Flat, because the default protocol recurses once a node and overflows the stack on deep networks."""
-        order = list(dict.fromkeys((*self.inputs, *self.nodes)))
-        number = {node: i for i, node in enumerate(order)}
-        records = [(type(n), {f: _to_numbers(getattr(n, f), number) for f in n.operand_names}, _attributes(n)) for n in order]
-        ends = [number[n] for n in self.inputs], [number[n] for n in self.outputs]
-        return _rebuild, (records, *ends, self.output_names, self.name)
+        from .flat import flatten
+
+        return flatten(self)
 
 
 def reachable(roots: Sequence[Node]) -> Iterator[Node]:
@@ -290,26 +288,3 @@ def reachable(roots: Sequence[Node]) -> Iterator[Node]:
         else:
             stack.append((node, True))
             stack.extend((o, False) for o in reversed(node.operands) if o not in seen)
-
-
-def _attributes(node: Node) -> dict[str, Any]:
-    return {f.name: getattr(node, f.name) for f in node.attributes} | {"origin": node.origin, "layout": node.layout}
-
-
-def _to_numbers(value: Any, number: dict[Node, int]) -> Any:
-    return None if value is None else tuple(number[v] for v in value) if isinstance(value, tuple) else number[value]
-
-
-def _rebuild(
-    records: list[tuple[type[Node], dict[str, Any], dict[str, Any]]],
-    inputs: list[int],
-    outputs: list[int],
-    output_names: tuple[str, ...],
-    name: str,
-) -> Graph:
-    nodes: list[Node] = []
-    for kind, operands, attributes in records:
-        found = {f: None if v is None else tuple(nodes[i] for i in v) if isinstance(v, tuple) else nodes[v] for f, v in operands.items()}
-        nodes.append(kind(**found, **attributes))
-    given = tuple(node for i in inputs if isinstance(node := nodes[i], Input))
-    return Graph(given, tuple(nodes[i] for i in outputs), output_names, name)
