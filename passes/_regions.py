@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..engine.expression import Expression, Operand, substitute, walk
+from ..engine.expression import Apply, Convert, Expression, Operand, substitute, walk
 from ..engine.graph import Constant, Node, Uses
 from ..engine.ops import Conv, ConvTranspose, MatMul, Pointwise, Reshape
 from ..engine.rewrite import merged_origin, only_reader, skip
@@ -12,6 +12,7 @@ from ..engine.rewrite import merged_origin, only_reader, skip
 Product = Conv | ConvTranspose | MatMul
 """The operators that multiply by weights: they take a bias and an epilogue."""
 
+COMMUTATIVE = {"add", "mul", "max", "min", "equal", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"}
 MAX_EXPRESSION = 128
 """Regions stop to grow here: an operand that is read twice doubles what is substituted for it."""
 MAX_EXTRAS = 4
@@ -30,13 +31,28 @@ def number(operands: list[Node], node: Node) -> Operand:
     return Operand(operands.index(node))
 
 
+def ordered(expression: Expression) -> Expression:
+    """The same with the arguments of commutative functions in the order of their operands, numbers last: equal regions look equal."""
+    match expression:
+        case Apply(function, args):
+            args = tuple(map(ordered, args))
+            return Apply(function, tuple(sorted(args, key=_first_operand)) if function in COMMUTATIVE else args)
+        case Convert(arg, dtype):
+            return Convert(ordered(arg), dtype)
+    return expression
+
+
+def _first_operand(expression: Expression) -> float:
+    return min((part.index for part in walk(expression) if isinstance(part, Operand)), default=float("inf"))
+
+
 def inline(node: Pointwise, inner: Node, expression: Expression, slots: Sequence[Node], operands: list[Node]) -> Expression | None:
     """The expression of `node` with `expression` over `slots` in the place of its operand `inner`; None if it grows too large.
 
     `operands` is extended by what it reads.
     """
     inside = substitute(expression, [number(operands, s) for s in slots])
-    made = substitute(node.expression, [inside if i is inner else number(operands, i) for i in node.inputs])
+    made = ordered(substitute(node.expression, [inside if i is inner else number(operands, i) for i in node.inputs]))
     if sum(1 for _ in walk(made)) > MAX_EXPRESSION:
         return skip(f"the expression would have more than {MAX_EXPRESSION} terms")
     return made

@@ -14,9 +14,7 @@ from ..engine.expression import Apply, Convert, Expression, Literal, Operand, ap
 from ..engine.graph import Constant, Node, Uses
 from ..engine.ops import Pointwise
 from ..engine.rewrite import skip
-from ._regions import number
-
-COMMUTATIVE = {"add", "mul", "max", "min", "equal", "and", "or", "xor", "bit_and", "bit_or", "bit_xor"}
+from ._regions import number, ordered
 
 
 def canonicalize(node: Node, uses: Uses) -> Node | None:
@@ -31,9 +29,11 @@ def canonicalize(node: Node, uses: Uses) -> Node | None:
 def _spelled(node: Pointwise, numbers: bool) -> Pointwise | None:
     """The node in its one spelling, with uniform constants as numbers; None if it lost its type or a part of it did."""
     operands: list[Node] = []
+    for i in sorted(node.inputs, key=lambda i: isinstance(i, Constant)):
+        number(operands, i)
     expression = substitute(node.expression, [(_as_number(i) if numbers else None) or number(operands, i) for i in node.inputs])
-    expression = _spell(expression, operands)
-    read = sorted({e.index for e in walk(expression) if isinstance(e, Operand)})
+    expression = _simplified(ordered(expression), [o.type.dtype for o in operands])
+    read = sorted({part.index for part in walk(expression) if isinstance(part, Operand)})
     places = {index: Operand(place) for place, index in enumerate(read)}
     expression = substitute(expression, [places.get(index, Operand(index)) for index in range(len(operands))])
     inputs = tuple(operands[index] for index in read)
@@ -62,29 +62,15 @@ def _is_typed(expression: Expression, dtypes: list[np.dtype]) -> bool:
     return True
 
 
-def _spell(expression: Expression, operands: list[Node]) -> Expression:
+def _simplified(expression: Expression, dtypes: list[np.dtype]) -> Expression:
     match expression:
         case Apply(function, args):
-            args = tuple(_spell(a, operands) for a in args)
-            if function in COMMUTATIVE:
-                args = tuple(sorted(args, key=lambda a: _rank(a, operands)))
-            made = Apply(function, args)
-            return _simpler(made, _dtype(args[0], operands)) or made
+            made = Apply(function, tuple(_simplified(a, dtypes) for a in args))
+            return _simpler(made, result_dtype(made.args[0], dtypes)) or made
         case Convert(arg, dtype):
-            inner = _spell(arg, operands)
-            return inner if _dtype(inner, operands) == dtype else Convert(inner, dtype)
+            inner = _simplified(arg, dtypes)
+            return inner if result_dtype(inner, dtypes) == dtype else Convert(inner, dtype)
     return expression
-
-
-def _rank(argument: Expression, operands: list[Node]) -> int:
-    """Computed arguments come first, then constants, then numbers."""
-    if isinstance(argument, Operand):
-        return int(isinstance(operands[argument.index], Constant))
-    return 2 if isinstance(argument, Literal) else 0
-
-
-def _dtype(expression: Expression, operands: list[Node]) -> np.dtype | None:
-    return result_dtype(expression, [o.type.dtype for o in operands])
 
 
 def _simpler(expression: Apply, dtype: np.dtype | None) -> Expression | None:

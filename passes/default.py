@@ -6,6 +6,7 @@ default = (
     "canonicalize",  # one spelling, so that equal nodes look equal
     "merge_equal",  # before use counts matter: two readers of two equal nodes are two readers of one
     "simplify_movement",  # chains cost most when they are long; afterwards every transpose is a real one
+    "slice_concat",  # after gathers became slices: what was put together and is taken apart again stands in the way of fusing
     "sink_transpose",  # before folding, which needs operators to stand next to each other
     "flatten_concat",  # after the transposes that stood between concats are gone
     "fold_pad",  # before batch norms, whose shift may not cross a padding: the pad that moves into a convolution makes that visible

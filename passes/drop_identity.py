@@ -1,4 +1,4 @@
-"""f(x)  =>  x  where f moves, pads, repeats, pools, resizes or computes nothing"""
+"""f(x)  =>  x  where f moves, pads, repeats, pools, resizes or computes nothing; a reduction of single elements  =>  reshape(x)"""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..engine.ops import AveragePool, Concat, CumSum, Expand, MaxPool, Pad, Poin
 
 
 def drop_identity(node: Node, uses: Uses) -> Node | None:
+    if isinstance(node, Reduce) and math.prod(node.x.type.shape[a] for a in node.axes) == 1:
+        return node.x if node.type == node.x.type else Reshape(node.x, shape=node.type.shape)
     if not node.operands or len(node.types) != 1 or node.operands[0].types != node.types:
         return None
     return node.operands[0] if _is_identity(node) else None
@@ -30,8 +32,6 @@ def _is_identity(node: Node) -> bool:
             return _without_casts(expression, node) == IDENTITY
         case MaxPool() | AveragePool():
             return set(node.kernel) | set(node.strides) == {1} and not any(map(any, node.pads))
-        case Reduce(axes=axes):
-            return math.prod(node.x.type.shape[a] for a in axes) == 1
         case CumSum():
             return node.type.shape[node.axis] == 1 and not node.exclusive
         case Resize():
