@@ -8,8 +8,8 @@ from ...engine.backend import Executable, Options
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
-VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move")
-NUMBA_KERNELS = ("resize", "gather", "recurrent", "arg", "norm")
+VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize")
+NUMBA_KERNELS: tuple[str, ...] = ()
 
 
 class cpu:  # noqa: N801 - a plug-in is found by its name
