@@ -120,9 +120,8 @@ def measure(machine: Machine, rounds: int, only: str) -> None:
         shares.append(case.flops / seconds / ceiling)
         table.add_row(name, f"{seconds * 1e3:.3f}", f"{case.flops / seconds / 1e9:.1f}", f"{100 * shares[-1]:.1f}")
     Console(width=100).print(table)
-    print(
-        f"FMA peak {statistics.median(peaks) / 1e9:.1f} GFLOP/s; lowest share {100 * min(shares):.1f} %, median {100 * statistics.median(shares):.1f} %"
-    )
+    lowest, middle = (100 * f(shares) for f in (min, statistics.median))
+    print(f"FMA peak {statistics.median(peaks) / 1e9:.1f} GFLOP/s; lowest share {lowest:.1f} %, median {middle:.1f} %")
 
 
 if __name__ == "__main__":

@@ -65,12 +65,12 @@ class TapRun:
 
 @dc.dataclass(frozen=True)
 class Segment:
-    """Tiles of one row that see the borders alike: `tiles` of them from pixel `start` on, none beyond pixel `last`."""
+    """Tiles of one row that are equally wide and see the borders alike: `tiles` of them from pixel `start` on."""
 
+    pixels: int
     runs: tuple[TapRun, ...]
     start: int
     tiles: int
-    last: int
 
 
 def phases(node: Conv | ConvTranspose) -> list[tuple[Axis, ...]]:
@@ -96,12 +96,15 @@ def _transposed_axes(node: ConvTranspose, i: int) -> list[Axis]:
 
 
 def segments(axis: Axis, pixels: int) -> list[Segment]:
-    """A row cut into tiles of `pixels` outputs, the last one overlapping, grouped by what they see of the borders."""
-    starts = [*range(0, axis.count - pixels, pixels), axis.count - pixels]
-    found = []
-    for runs, group in itertools.groupby(starts, lambda start: tap_runs(axis, start, pixels)):
-        members = list(group)
-        found.append(Segment(runs, members[0], len(members), members[-1]))
+    """A row cut into tiles of `pixels` outputs, the last one perhaps narrower, those alike joined."""
+    found: list[Segment] = []
+    for start in range(0, axis.count, pixels):
+        width = min(pixels, axis.count - start)
+        runs = tap_runs(axis, start, width)
+        if found and (found[-1].pixels, found[-1].runs) == (width, runs):
+            found[-1] = dc.replace(found[-1], tiles=found[-1].tiles + 1)
+        else:
+            found.append(Segment(width, runs, start, 1))
     return found
 
 

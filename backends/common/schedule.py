@@ -55,10 +55,15 @@ TILE_OVERHEAD = 30
 
 
 def estimate(problem: TileProblem, tile: Tile) -> float:
-    """Cycles for all channel vectors of a row; the last tile overlaps, a rest of channel vectors runs with fewer."""
-    tiles = -(-problem.row // tile.pixels)
+    """Cycles for all channel vectors of a row: whole tiles, a narrower last one, and the channel vectors that are left over."""
+    tiles, last = divmod(problem.row, tile.pixels)
     groups, rest = divmod(problem.vectors, tile.vectors)
-    return tiles * (groups * _tile_time(problem, tile.pixels, tile.vectors) + (_tile_time(problem, tile.pixels, rest) if rest else 0))
+    return sum(
+        across * along * _tile_time(problem, pixels, vectors)
+        for across, vectors in ((groups, tile.vectors), (1, rest))
+        for along, pixels in ((tiles, tile.pixels), (1, last))
+        if pixels and vectors
+    )
 
 
 def _tile_time(problem: TileProblem, pixels: int, vectors: int) -> float:

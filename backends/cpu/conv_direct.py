@@ -8,7 +8,6 @@ own list of pixels for each column tap.
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,14 @@ class Run:
 
 
 @dc.dataclass(frozen=True)
+class Tiles:
+    """Tiles of `pixels` neighbouring outputs whose taps are these runs."""
+
+    pixels: int
+    runs: tuple[Run, ...]
+
+
+@dc.dataclass(frozen=True)
 class DirectConvKernel(Kernel):
     """y[pixels, vectors] = epilogue(bias + sum over taps and channels of x * weight, *extras).
 
@@ -53,7 +60,6 @@ class DirectConvKernel(Kernel):
     """
 
     lanes: int
-    pixels: int
     vectors: int
     pixel_stride: int
     """Bytes between the inputs of neighbouring pixels."""
@@ -63,7 +69,8 @@ class DirectConvKernel(Kernel):
     """Channels of one step of the inner loop; they lie 4 bytes apart."""
     weight_stride: int
     """Bytes between the weights of neighbouring channels."""
-    segments: tuple[tuple[Run, ...], ...]
+    segments: tuple[Tiles, ...]
+    """Kinds of tiles in a row, from left to right."""
     columns_outside: bool
     """Whether column taps are the outer loop, for inputs whose taps hold a single channel."""
     epilogue: Expression = IDENTITY
@@ -74,7 +81,7 @@ class DirectConvKernel(Kernel):
     def signature(self) -> tuple[str, ...]:
         extras = tuple(f"extra{i}*" for i in range(len(self.extras)))
         images = tuple(f"extra{i}_image" for i in range(len(self.extras)))
-        tiles = tuple(f"segment{i}_{what}" for i in range(len(self.segments)) for what in ("start", "tiles", "last"))
+        tiles = tuple(f"segment{i}_{what}" for i in range(len(self.segments)) for what in ("start", "tiles"))
         return (*POINTERS, *NUMBERS, *extras, *images, *tiles)
 
     def write(self, k: Emitter) -> None:
@@ -125,18 +132,18 @@ class _Writer:
         entry = k.at(self.base["rows"], k.mul(index, ROW_BYTES))
         x_offset, y_offset, first_tap, last_tap = (self.long(entry, 8 * i) for i in range(4))
         x = k.at(self.x, x_offset)
-        for i, runs in enumerate(self.spec.segments):
-            start, tiles, last = (self.number[f"segment{i}_{what}"] for what in ("start", "tiles", "last"))
+        for i, kind in enumerate(self.spec.segments):
+            start, tiles = (self.number[f"segment{i}_{what}"] for what in ("start", "tiles"))
             with k.loop(0, tiles, nonempty=True) as tile:
-                pixel = k.minimum(k.add(start, k.mul(tile.index, self.spec.pixels)), last)
-                values = self.accumulate(runs, k.at(x, k.mul(pixel, self.spec.pixel_stride)), first_tap, last_tap)
-                self.finish(values, k.add(k.add(self.y_offset, y_offset), k.mul(pixel, self.spec.output_stride)))
+                pixel = k.add(start, k.mul(tile.index, kind.pixels))
+                values = self.accumulate(kind, k.at(x, k.mul(pixel, self.spec.pixel_stride)), first_tap, last_tap)
+                self.finish(kind.pixels, values, k.add(k.add(self.y_offset, y_offset), k.mul(pixel, self.spec.output_stride)))
 
-    def accumulate(self, runs: Sequence[Run], x: Value, first_tap: Value, last_tap: Value) -> list[Value]:
+    def accumulate(self, kind: Tiles, x: Value, first_tap: Value, last_tap: Value) -> list[Value]:
         """The tile's sums, pixel-major: bias, then all taps."""
-        values = [self.initial[v] for _ in range(self.spec.pixels) for v in range(self.spec.vectors)]
+        values = self.initial * kind.pixels
         if self.spec.columns_outside:
-            for run in runs:
+            for run in kind.runs:
                 values = self.columns(
                     run, values, x, lambda at, column, kept, run=run: self.tap_list(run, kept, at, column, first_tap, last_tap)
                 )
@@ -147,7 +154,7 @@ class _Writer:
             entry = k.at(self.base["taps"], k.mul(tap.index, TAP_BYTES))
             here, steps = k.at(x, self.long(entry, 0)), self.long(entry, 16)
             weight = k.at(self.weight, self.long(entry, 8))
-            for run in runs:
+            for run in kind.runs:
                 values = self.columns(
                     run, values, here, lambda at, column, kept, run=run: self.channels(run, kept, at, k.at(weight, column), steps)
                 )
@@ -201,7 +208,7 @@ class _Writer:
             result.extend(k.fma(broadcast, weights[v], kept[v]) for v in range(spec.vectors))
         return result
 
-    def finish(self, values: list[Value], y_offset: Value) -> None:
+    def finish(self, pixels: int, values: list[Value], y_offset: Value) -> None:
         """Epilogue and store."""
         k, spec = self.k, self.spec
         dtypes = [F4] * (1 + len(spec.extras))
@@ -209,7 +216,7 @@ class _Writer:
             offset = k.add(y_offset, k.mul(self.number["y_vector"], v))
             y = k.at(self.base["y"], offset)
             full = {i: k.at(self.extra_base[i], offset) for i, kind in enumerate(spec.extras) if kind == "full"}
-            for pixel in range(spec.pixels):
+            for pixel in range(pixels):
                 here = pixel * spec.output_stride
                 operands = [values[pixel * spec.vectors + v]]
                 for i in range(len(spec.extras)):
@@ -220,9 +227,9 @@ class _Writer:
         return self.k.load(pointer, I64, offset, align=8)
 
 
-def byte_runs(segment: Segment, input_pixel: int) -> tuple[Run, ...]:
-    """A segment's runs with offsets in bytes, for input pixels that lie `input_pixel` bytes apart."""
-    return tuple(_byte_run(run, input_pixel) for run in segment.runs)
+def tiles_of(segment: Segment, input_pixel: int) -> Tiles:
+    """A segment with offsets in bytes, for input pixels that lie `input_pixel` bytes apart."""
+    return Tiles(segment.pixels, tuple(_byte_run(run, input_pixel) for run in segment.runs))
 
 
 def _byte_run(run: TapRun, input_pixel: int) -> Run:
@@ -240,13 +247,13 @@ class DepthwiseConvKernel(DirectConvKernel):
 class _DepthwiseWriter(_Writer):
     """Emits one DepthwiseConvKernel."""
 
-    def accumulate(self, runs: Sequence[Run], x: Value, first_tap: Value, last_tap: Value) -> list[Value]:
+    def accumulate(self, kind: Tiles, x: Value, first_tap: Value, last_tap: Value) -> list[Value]:
         k = self.k
-        with k.loop(first_tap, last_tap, carried=self.initial * self.spec.pixels) as tap:
+        with k.loop(first_tap, last_tap, carried=self.initial * kind.pixels) as tap:
             values = list(tap.values)
             entry = k.at(self.base["taps"], k.mul(tap.index, TAP_BYTES))
             here, weights = k.at(x, self.long(entry, 0)), k.at(self.weight, self.long(entry, 8))
-            for run in runs:
+            for run in kind.runs:
                 for column in range(run.count):
                     weight = k.load(weights, self.vector, (run.first + column) * self.bytes)
                     for pixel in range(run.low, run.high):

@@ -16,7 +16,7 @@ from ...engine import expression as ex
 from ...engine.graph import Blocked, Node, TensorType
 from ..common.geometry import Axis, Tap, rows, segments
 from ..common.schedule import Tile
-from .conv_direct import DirectConvKernel, byte_runs
+from .conv_direct import DirectConvKernel, tiles_of
 from .kernel import Argument, Call, Machine, NoKernel, Table, grain_for
 from .pack import Packed, Slab
 
@@ -98,13 +98,12 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
     kinds, extra_arguments = extra_arguments_of(product, lanes)
     kernel = product.kernel(
         lanes=lanes,
-        pixels=tile.pixels,
         vectors=tile.vectors,
         pixel_stride=inner.step * x.pixel,
         output_stride=inner.spacing * y.pixel,
         unroll=unroll,
         weight_stride=weights.channel,
-        segments=tuple(byte_runs(s, x.pixel) for s in row_segments),
+        segments=tuple(tiles_of(s, x.pixel) for s in row_segments),
         columns_outside=product.columns_outside,
         epilogue=product.epilogue,
         extras=kinds,
@@ -125,7 +124,7 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
         **extra_arguments,
     }
     for i, segment in enumerate(row_segments):
-        arguments |= {f"segment{i}_start": segment.start, f"segment{i}_tiles": segment.tiles, f"segment{i}_last": segment.last}
+        arguments |= {f"segment{i}_start": segment.start, f"segment{i}_tiles": segment.tiles}
     vector_flops = 2 * lanes * tile.vectors * product.depth
     weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and x.image > LARGE_INPUT
     seconds = vector_flops * inner.count / FLOPS_PER_SECOND
