@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import llvmlite.ir as ir
 import numpy as np
 
 from . import llvm_math as vm
@@ -22,11 +21,6 @@ CONTRACT = ("contract",)
 def contracted(k: Emitter, instruction: str, a: Value, b: Value) -> Value:
     """fadd, fsub or fmul."""
     return getattr(k.b, instruction)(a, b, flags=CONTRACT)
-
-
-def constant_of(value: Value) -> float | int | None:
-    """The number in every lane of a literal; None for anything computed."""
-    return value.constant[0].constant if isinstance(value, ir.Constant) and isinstance(value.constant, list | tuple) else None
 
 
 def zero_of(k: Emitter, x: Value) -> Value:
@@ -114,7 +108,7 @@ def fmod(k: Emitter, dtype: np.dtype, a: Value, b: Value) -> Value:
 def power(k: Emitter, dtype: np.dtype, a: Value, b: Value) -> Value:
     if dtype.kind != "f":
         return _integer_power(k, dtype, a, b)
-    match constant_of(b):
+    match vm.constant_of(b):
         case 1:
             return a
         case 2:

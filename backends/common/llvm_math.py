@@ -97,11 +97,20 @@ def integers(k: Emitter, x: Value) -> Any:
     return ir.VectorType(ir.IntType(32 if format_of(x) is SINGLE else 64), x.type.count)
 
 
+def constant_of(value: Value) -> float | int | None:
+    """The number in every lane of a literal; None for anything computed."""
+    return value.constant[0].constant if isinstance(value, ir.Constant) and isinstance(value.constant, list | tuple) else None
+
+
 def extreme(k: Emitter, sign: str, a: Value, b: Value) -> Value:
     """The larger (">") or smaller ("<"); NaN where either is NaN.
 
-    One instruction where one of the two is a literal, because the signs of zeros are left open.
+    One instruction where one of the two is a literal, because the signs of zeros are left open; x86, whose own instruction gives b
+    where either is NaN, needs one more otherwise.
     """
+    if k.target.architecture == "x86_64" and constant_of(a) is None and constant_of(b) is None:
+        chosen = k.b.select(k.b.fcmp_ordered(sign, a, b), a, b)
+        return k.b.select(k.b.fcmp_ordered("ord", a, a), chosen, a)
     result = k.intrinsic("llvm.maximum" if sign == ">" else "llvm.minimum", a.type, [a, b])
     result.fastmath.add("nsz")
     return result
