@@ -180,7 +180,7 @@ def _concat(node: Concat, now: tuple[Layout, ...], lanes: int) -> Answer:
 @rule(Slice)
 def _slice(node: Slice, now: tuple[Layout, ...], lanes: int) -> Answer:
     layout = now[0]
-    return Answer(now, layout) if layout == Blocked(1, lanes) and node.type.rank >= 3 else _plain(node, now, lanes)
+    return Answer(now, layout) if layout == Blocked(1, lanes) else _plain(node, now, lanes)
 
 
 @rule(Reshape)
