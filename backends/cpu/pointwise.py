@@ -15,10 +15,9 @@ from ...engine.ops.layout import to_physical
 from ..common.llvm_expression import emit_expression, unsupported
 from .emit import Emitter, Value
 from .kernel import Argument, Call, Kernel, Machine, NoKernel, Table, grain_for, lowers
-from .space import Dimension, broadcast_strides, collapse, dimensions, outer_offsets, outer_table, physical_strides, size
-from .vectors import common_lanes, load_lanes, load_splat, store_lanes
+from .space import UNIT_SECONDS, Dimension, broadcast_strides, collapse, dimensions, physical_strides, walk, walk_arguments, walk_parameters
+from .vectors import common_lanes, in_vectors, load_lanes, load_splat, store_lanes
 
-UNIT_SECONDS = 3e-6
 SECONDS_PER_BYTE, SECONDS_PER_FLOP = 3e-11, 1.5e-11
 STATIC_VECTORS = 2
 """Rows of at most so many vectors are written out, without a loop."""
@@ -45,8 +44,7 @@ class PointwiseKernel(Kernel):
 
     @property
     def signature(self) -> tuple[str, ...]:
-        addresses, steps = (f"{name}*" for name in self.arrays), (f"{name}_row" for name in self.arrays)
-        return (*addresses, *steps, "outer*", "rank", "rows", "row_tiles", "row_tile", "columns", "column_tiles", "column_tile")
+        return (*walk_parameters(self.arrays), "columns", "column_tile")
 
     def write(self, k: Emitter) -> None:
         _Writer(self, k).write()
@@ -58,39 +56,23 @@ class _Writer:
     def __init__(self, spec: PointwiseKernel, k: Emitter) -> None:
         self.spec, self.k = spec, k
         self.lanes = common_lanes(k.target, *spec.dtypes)
-        self.number = {name: k.argument(name) for name in spec.signature if not name.endswith("*")}
-        self.base = {name: k.pointer(name) for name in (*spec.arrays, "outer")}
 
     def write(self) -> None:
-        k, number = self.k, self.number
-        with k.units() as unit:
-            rest, column_tile = k.divmod(unit.index, number["column_tiles"])
-            outer, row_tile = k.divmod(rest, number["row_tiles"])
-            offsets = outer_offsets(k, self.base["outer"], number["rank"], outer, len(self.spec.arrays))
-            self.first_column = k.mul(column_tile, number["column_tile"])
-            self.last_column = k.minimum(k.add(self.first_column, number["column_tile"]), number["columns"])
-            start = k.mul(row_tile, number["row_tile"])
-            stop = k.minimum(k.add(start, number["row_tile"]), number["rows"])
-            bases = [k.at(self.base[name], offset) for name, offset in zip(self.spec.arrays, offsets, strict=True)]
-            with k.loop(start, stop, nonempty=True) as row:
-                steps = [k.mul(row.index, number[f"{name}_row"]) for name in self.spec.arrays]
-                self.row([k.at(base, step) for base, step in zip(bases, steps, strict=True)])
+        k = self.k
+        columns, tile = k.argument("columns"), k.argument("column_tile")
+        with walk(k, self.spec.arrays) as (inner, pointers):
+            first = k.mul(inner, tile)
+            self.row(pointers, first, k.minimum(k.add(first, tile), columns))
 
-    def row(self, pointers: Sequence[Value]) -> None:
+    def row(self, pointers: Sequence[Value], first: Value, last: Value) -> None:
         k, lanes, columns = self.k, self.lanes, self.spec.columns
         operands = zip(pointers, self.spec.splats, self.spec.dtypes, strict=False)
         splats = [load_splat(k, pointer, dtype, lanes) if splat else None for pointer, splat, dtype in operands]
-        if columns:
-            for first in range(0, columns, lanes):
-                mask = k.mask_below(k.integer(columns - first), lanes) if columns - first < lanes else None
-                self.vector(pointers, splats, first, mask)
-            return
-        count = k.sub(self.last_column, self.first_column)
-        whole = k.add(self.first_column, k.sub(count, k.b.urem(count, k.integer(lanes))))
-        with k.loop(self.first_column, whole, lanes) as column:
-            self.vector(pointers, splats, column.index, None)
-        with k.when(k.b.icmp_signed("<", whole, self.last_column)):
-            self.vector(pointers, splats, whole, k.mask_below(k.sub(self.last_column, whole), lanes))
+        if not columns:
+            in_vectors(k, first, last, lanes, lambda column, _, mask: self.vector(pointers, splats, column, mask))
+        for start in range(0, columns, lanes):
+            mask = k.mask_below(k.integer(columns - start), lanes) if columns - start < lanes else None
+            self.vector(pointers, splats, start, mask)
 
     def vector(self, pointers: Sequence[Value], splats: Sequence[Value | None], column: Value | int, mask: Value | None) -> None:
         k, (*dtypes, result) = self.k, self.spec.dtypes
@@ -113,9 +95,8 @@ def lower_pointwise(node: Pointwise, machine: Machine) -> list[Call]:
     expression, places, kinds = guarded(node.expression, *operand_places(node), node.type)
     strides = [broadcast_strides(kind, node.type) for kind in kinds]
     space = collapse(dimensions(node.type.physical_shape, *strides, physical_strides(node.type)))
-    *rest, columns = space or [Dimension(1, tuple(k.dtype.itemsize for k in [*kinds, node.type]))]
     arguments = dict(zip([f"x{i}" for i in range(len(places))], places, strict=True)) | {"y": node}
-    return [_call(expression, [*kinds, node.type], arguments, rest, columns, machine)]
+    return [_call(expression, [*kinds, node.type], arguments, space, machine)]
 
 
 def operand_places(node: Pointwise) -> tuple[list[Argument], list[TensorType]]:
@@ -168,38 +149,16 @@ def guarded(
 
 
 def _call(
-    expression: Expression,
-    kinds: Sequence[TensorType],
-    arguments: dict[str, Argument],
-    rest: list[Dimension],
-    columns: Dimension,
-    machine: Machine,
+    expression: Expression, kinds: Sequence[TensorType], places: dict[str, Argument], space: Sequence[Dimension], machine: Machine
 ) -> Call:
     dtypes = tuple(kind.dtype for kind in kinds)
-    rows = pick_rows(rest, len(kinds))
-    outer = [d for d in rest if d is not rows]
+    *rest, columns = space or [Dimension(1, tuple(d.itemsize for d in dtypes))]
     lanes = common_lanes(machine.target, *dtypes)
-    static = columns.extent if columns.extent <= STATIC_VECTORS * lanes else 0
     seconds = sum(d.itemsize for d in dtypes) * SECONDS_PER_BYTE + flops(expression) * SECONDS_PER_FLOP
-    column_tile, row_tile = tiles(columns.extent, rows.extent, max(lanes, round(UNIT_SECONDS / seconds)), lanes)
+    tile = min(columns.extent, math.ceil(UNIT_SECONDS / seconds / lanes) * lanes)
+    static = columns.extent if columns.extent <= STATIC_VECTORS * lanes else 0
     kernel = PointwiseKernel(expression, dtypes, tuple(s == 0 for s in columns.strides[:-1]), static)
-    numbers = {f"{name}_row": step for name, step in zip(kernel.arrays, rows.strides, strict=True)}
-    numbers |= {"rank": len(outer), "rows": rows.extent, "row_tile": row_tile, "row_tiles": -(-rows.extent // row_tile)}
-    numbers |= {"columns": columns.extent, "column_tile": column_tile, "column_tiles": -(-columns.extent // column_tile)}
-    units = size(outer) * numbers["row_tiles"] * numbers["column_tiles"]
-    total = seconds * size(outer) * rows.extent * columns.extent
-    table = outer_table(outer, len(kinds))
-    return Call(kernel, arguments | numbers | {"outer": table}, units, grain_for(units, total, machine.threads))
-
-
-def pick_rows(space: Sequence[Dimension], arrays: int) -> Dimension:
-    """The dimension to walk inside a unit: the innermost if it is long enough, else the longest."""
-    if not space:
-        return Dimension(1, (0,) * arrays)
-    return space[-1] if space[-1].extent >= 16 else max(space, key=lambda d: d.extent)
-
-
-def tiles(columns: int, rows: int, elements: int, lanes: int) -> tuple[int, int]:
-    """Columns (whole vectors) and rows of a unit of about so many elements."""
-    column_tile = min(columns, math.ceil(elements / lanes) * lanes)
-    return column_tile, min(rows, max(1, elements // column_tile))
+    numbers, units = walk_arguments(kernel.arrays, rest, seconds * tile, -(-columns.extent // tile))
+    numbers |= {"columns": columns.extent, "column_tile": tile}
+    total = seconds * math.prod(d.extent for d in space)
+    return Call(kernel, places | numbers, units, grain_for(units, total, machine.threads))

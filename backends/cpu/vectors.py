@@ -1,12 +1,14 @@
-"""Vectors of any dtype between memory and registers: whole, masked, from one element, and strided."""
+"""Vectors of any dtype between memory and registers: whole, masked and from one element."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import llvmlite.ir as ir
 import numpy as np
 
 from ..common.llvm_convert import register_bytes, to_memory, to_register
-from .emit import I32, Emitter, Value, scalar_type
+from .emit import Emitter, Value, scalar_type
 from .target import Target
 
 F16 = np.dtype(np.float16)
@@ -44,13 +46,13 @@ def load_splat(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int) -> Value
     return k.shuffle(first, first, [0] * lanes)
 
 
-def load_strided(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int, stride: Value | int, count: Value | None = None) -> Value:
-    """Elements `stride` bytes apart; lanes from `count` on hold the first element again."""
-    kind = ir.VectorType(scalar_type(dtype), lanes)
-    result: Value = ir.Constant(kind, ir.Undefined)
-    for lane in range(lanes):
-        offset = k.integer(k.mul(stride, lane))
-        if count is not None and lane:
-            offset = k.b.select(k.b.icmp_signed("<", k.integer(lane), count), offset, k.integer(0))
-        result = k.b.insert_element(result, k.load(pointer, kind.element, offset), ir.Constant(I32, lane))
-    return to_register(k, result, dtype)
+def in_vectors(k: Emitter, start: Value, stop: Value, lanes: int, body: Callable[[Value, int, Value | None], None], wide: int = 1) -> None:
+    """Cover range(start, stop): `body(first, wide, None)` for `wide` vectors at a time, then for single ones, then for a masked one."""
+    for vectors in sorted({wide, 1}, reverse=True):
+        size = vectors * lanes
+        whole = k.sub(stop, k.b.urem(k.sub(stop, start), k.integer(size)))
+        with k.loop(start, whole, size) as loop:
+            body(loop.index, vectors, None)
+        start = whole
+    with k.when(k.b.icmp_signed("<", start, stop)):
+        body(start, 1, k.mask_below(k.sub(stop, start), lanes))
