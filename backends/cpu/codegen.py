@@ -43,11 +43,12 @@ class Kernel(Protocol):
         ...
 
 
-_lock = threading.RLock()
+lock = threading.RLock()
+"""Held while kernels are compiled or loaded, and over a fork."""
 _numbers = itertools.count()
 _addresses: dict[tuple[str, str], int] = {}
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
@@ -55,7 +56,7 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
     wanted = {kernel.symbol: kernel for kernel in kernels}
     if not target.is_runnable:
         raise MachineError(f"code for {target.name} ({target.cpu}) does not run on this machine; expected {host()[1]}")
-    with _lock:
+    with lock:
         machine = target.key
         missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
         if missing:
@@ -87,7 +88,7 @@ def object_code(kernel: Kernel, target: Target) -> bytes:
 
 def compile_ir(ir: str, target: Target, *, exports: Sequence[str] | None = None, optimize: bool = False) -> bytes:
     """The object code of an IR text, also for a target that does not run here. exports: what must be defined and stays visible."""
-    with _lock:
+    with lock:
         llvm, machine = binding(), target_machine(target)
         try:
             module = llvm.parse_assembly(ir)

@@ -8,13 +8,12 @@ import ctypes
 import mmap
 import os
 import sys
-import threading
 import warnings
 from pathlib import Path
 
 from ...engine import knobs
 from ...engine.errors import MachineError, MachineWarning
-from .codegen import keep, load
+from .codegen import keep, load, lock
 from .target import Target
 from .walker import Walker
 from .workers import CONTROL_BYTES
@@ -70,14 +69,13 @@ def control_block() -> int:
 
 
 _pool: Pool | None = None
-_lock = threading.Lock()
 
 
 def pool() -> Pool:
     """The pool of this process."""
     global _pool
     if _pool is None:
-        with _lock:
+        with lock:
             _pool = _pool or Pool()
     return _pool
 

@@ -73,7 +73,10 @@ class Program:
 
     def _walk(self, bases: Sequence[int], first: int, last: int, times: int = 0) -> None:
         vector = (ctypes.c_int64 * len(bases))(*bases)
-        counters = self._counters.pop() if self._counters else Counters(self._count, self.threads)
+        try:
+            counters = self._counters.pop()
+        except IndexError:
+            counters = Counters(self._count, self.threads)
         steps = ctypes.addressof(self._table) + 32 * first
         self._pool.run(steps, last - first, ctypes.addressof(vector), counters.address, self.threads, times)
         self._counters.append(counters)
