@@ -1,6 +1,7 @@
 """The order of the passes. A name may come again where a later pass makes new work for it."""
 
 default = (
+    "unroll_recurrent",  # first: the weights that it takes apart fold with the other constants
     "fold_constants",  # shape arithmetic and parameters that the exporter computes: everything below recognises constants
     "drop_identity",  # what does nothing would only stand between the patterns
     "canonicalize",  # one spelling, so that equal nodes look equal
