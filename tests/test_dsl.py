@@ -147,6 +147,15 @@ def test_any_operator_can_be_applied():
     assert values.shape == (1, 2, 4)
 
 
+def test_upsampling():
+    x = normal(1, 2, 3, 4)
+    (repeated,) = run(layer_of(lambda x: nn.upsample(x, 2), 1, 2, 3, 4), x)
+    np.testing.assert_array_equal(repeated, x.repeat(2, axis=2).repeat(2, axis=3))
+    places = np.arange(8) * 3 / 7
+    (blended,) = run(layer_of(lambda x: nn.upsample(x, 2, "linear", align_corners=True), 1, 2, 3, 4), x)
+    np.testing.assert_allclose(blended[0, 1, 0], np.interp(places, np.arange(4), x[0, 1, 0]), rtol=1e-5, atol=1e-6)
+
+
 def test_layers_of_ones_own():
     @nn.layer
     def excite(x: nn.Value, *, name: str | None = None) -> nn.Value:

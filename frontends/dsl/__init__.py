@@ -10,7 +10,6 @@ their parameters (`conv1.weight`), `scope("layer1.0")` and functions decorated w
 `small.with_weights({...})` replaces the random initial arrays. An operator of your own is a Node class: `apply(Mine, x, y)`.
 """
 
-# A model and how its layers are named
 # Layers without parameters
 from .functions import (
     clip,
@@ -45,6 +44,7 @@ from .functions import (
     tanh,
     total,
     transpose,
+    upsample,
     where,
 )
 
@@ -53,6 +53,8 @@ from .initial import he_normal, normal, uniform
 
 # Layers with parameters
 from .layers import batch_norm, conv, conv_transpose, group_norm, layer_norm, linear, prelu
+
+# A model, and how its layers are named
 from .model import Model, dsl, model
 from .trace import layer, scope
 
@@ -118,5 +120,6 @@ __all__ = [
     "total",
     "transpose",
     "uniform",
+    "upsample",
     "where",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...engine.errors import ModelError
-from ...engine.ops import LRN, Concat, Expand, Pad, Reduce, Reshape, Softmax, Transpose
+from ...engine.ops import LRN, Concat, Expand, Pad, Reduce, Reshape, Resize, Softmax, Transpose
 from .trace import layer
 from .value import Operand, Value, apply, as_value, pointwise
 
@@ -190,6 +190,21 @@ def expand(x: Value, shape: Sequence[int]) -> Value:
 def pad(x: Value, pads: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0) -> Value:
     """x with (before, after) more elements on each axis: `value`, or by the modes "reflect", "edge" and "wrap" from x itself"""
     return apply(Pad, x, pads=tuple(map(tuple, pads)), mode=mode, value=value)
+
+
+@layer
+def upsample(x: Value, factor: int, mode: str = "nearest", align_corners: bool = False) -> Value:
+    """Every spatial extent of x (n, c, *spatial) times a factor: pixels repeated, or blended by the modes "linear" and "cubic".
+
+    align_corners: the outermost pixels stay where they are, instead of the outer edges of the outermost pixels.
+    """
+    shape = as_value(x, "upsample").shape
+    if mode == "nearest":
+        how = {"coordinates": "asymmetric", "nearest_rounding": "floor"}
+    else:
+        how = {"coordinates": "align_corners" if align_corners else "half_pixel"}
+    scales = tuple(1.0 if axis < 2 else float(factor) for axis in range(len(shape)))
+    return apply(Resize, x, shape=(*shape[:2], *(n * factor for n in shape[2:])), scales=scales, mode=mode, **how)
 
 
 def split(x: Value, sizes: int | Sequence[int], axis: int = 1) -> list[Value]:

@@ -11,7 +11,7 @@ from ...engine.errors import ModelError
 from ...engine.ops import BatchNorm, Conv, ConvTranspose, MatMul, Transpose
 from .functions import axes_of, mean, reshape, sqrt
 from .initial import he_normal, normal, uniform
-from .trace import layer
+from .trace import layer, scope
 from .value import Value, apply, as_value, parameter, pointwise
 from .windows import PerAxis, Window, per_axis, window_pads
 
@@ -81,7 +81,9 @@ def linear(x: Value, features: int, bias: bool = True, *, name: str | None = Non
         raise ModelError(f"linear: expected x (..., features), got shape {x.shape}")
     weight = parameter("weight", (features, x.shape[-1]), he_normal(x.shape[-1]), dtype=x.dtype)
     added = parameter("bias", (features,), normal(0, 0.1), dtype=x.dtype) if bias else None
-    return apply(MatMul, x, apply(Transpose, weight, permutation=(1, 0)), added)
+    with scope("transposed"):
+        columns = apply(Transpose, weight, permutation=(1, 0))
+    return apply(MatMul, x, columns, added)
 
 
 @layer

@@ -1,0 +1,96 @@
+"""The zoo: parameter counts and names, other shapes, and the same numbers as the ONNX export in onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tilewright as tw
+from tilewright.engine import plugins
+from tilewright.engine.evaluate import evaluate
+from tilewright.engine.ops import Conv
+from tilewright.frontends import dsl as nn
+from tilewright.models import lenet5, resnet18, resnet34, resnet50, resnet101, resnet152
+
+random = np.random.default_rng(5)
+
+
+def run(model: nn.Model, *arrays: np.ndarray) -> list[np.ndarray]:
+    shapes = {spec.name: a.shape for spec, a in zip(model.inputs, arrays, strict=True)}
+    return evaluate(tw.load(model, shapes), arrays)
+
+
+def normal(*shape):
+    return random.standard_normal(shape, np.float32)
+
+
+COUNTS = {lenet5: 61_706, resnet18: 11_689_512, resnet34: 21_797_672, resnet50: 25_557_032, resnet101: 44_549_160, resnet152: 60_192_808}
+
+
+@pytest.mark.parametrize("model", COUNTS, ids=lambda m: m.name)
+def test_parameter_counts(model):
+    assert model.parameter_count == COUNTS[model]
+    assert f"{COUNTS[model]:,}" in model.__doc__
+
+
+def test_parameter_names():
+    layers = ("conv1", "conv2", "linear1", "linear2", "linear3")
+    assert list(lenet5.declarations()) == [f"{name}.{p}" for name in layers for p in ("weight", "bias")]
+    names = resnet18.declarations()
+    norm = ("weight", "bias", "running_mean", "running_var")
+    assert [n for n in names if n.startswith("layer2.0.")] == [
+        "layer2.0.conv1.weight", *(f"layer2.0.bn1.{p}" for p in norm),
+        "layer2.0.conv2.weight", *(f"layer2.0.bn2.{p}" for p in norm),
+        "layer2.0.downsample.0.weight", *(f"layer2.0.downsample.1.{p}" for p in norm),
+    ]  # fmt: skip
+    assert names["fc.weight"].shape == (1000, 512)
+    assert not any("downsample" in n for n in names if n.startswith("layer1"))
+
+
+def test_operators_are_named_after_their_layers():
+    graph = tw.load(resnet18, {"image": (1, 3, 32, 32)})
+    assert [o for n in graph.find(Conv) for o in n.origin if o == "layer3.1.conv2"] == ["layer3.1.conv2"]
+    assert "# layer1.0.add1" in str(graph)
+
+
+def test_other_shapes_trace_again():
+    image = normal(3, 3, 40, 56)
+    (together,) = run(resnet18, image)
+    assert together.shape == (3, 1000)
+    (alone,) = run(resnet18, image[1:2])
+    np.testing.assert_allclose(together[1:2], alone, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(together[0], together[1], atol=0.1)
+
+
+def test_a_session_takes_every_batch():
+    session = tw.compile(lenet5, backend="reference")
+    one, three = random.random((1, 1, 28, 28), np.float32), random.random((3, 1, 28, 28), np.float32)
+    assert session(one).shape == (1, 10)
+    three[2] = one[0]
+    np.testing.assert_allclose(session(three)[2:], session(one), rtol=1e-5)
+    np.testing.assert_allclose(session(three).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_zoo_models_are_found_by_name():
+    assert set(plugins.available("models")) >= {m.name for m in COUNTS}
+    assert plugins.load("models", "resnet18") is resnet18
+    assert tw.load("lenet5").name == "lenet5"
+
+
+@pytest.mark.parametrize(("model", "shape"), [(lenet5, (1, 1, 28, 28)), (resnet18, (2, 3, 32, 32)), (resnet50, (1, 3, 32, 32))])
+def test_export_gives_the_same_numbers(model, shape):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    graph = tw.load(model, {"image": shape})
+    image = normal(*shape)
+    exported = plugins.load("frontends", "onnx.export")(graph).SerializeToString()
+    (theirs,) = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"]).run(None, {"image": image})
+    (ours,) = evaluate(graph, [image])
+    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max()
+    (exact,) = tw.compile(graph, backend="reference", precision="float64", passes=[]).run({"image": image}).values()
+    assert np.abs(exact - theirs).max() <= 1e-4 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("model", [resnet18, resnet152], ids=lambda m: m.name)
+def test_activations_stay_in_range(model):
+    (logits,) = run(model, normal(1, 3, 32, 32))
+    assert 0.1 < logits.std() < 1000 and np.isfinite(logits).all()
