@@ -23,6 +23,7 @@ from ...engine.ops.reduce import ArgReduce, CumSum, Reduce, Softmax, TopK
 from ...engine.ops.resize import Resize
 from ...engine.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from .export_expression import write_expression
+from .ops_resize import scaled_extents
 from .writer import Writer
 
 NEWEST_END = -(2**31)
@@ -233,7 +234,7 @@ def write_resize(node: Resize, to: Writer) -> str:
     scales = sizes = ""
     if all(n and scale == size / n for scale, size, n in zip(node.scales, node.shape, extents, strict=True)):
         sizes = to.integers(node.shape)
-    elif tuple(int(np.float32(s) * np.float32(n)) for s, n in zip(node.scales, extents, strict=True)) == node.shape:
+    elif scaled_extents(extents, node.scales) == node.shape:
         scales = to.constant(node.scales, np.float32)
     else:
         raise UnsupportedError(f"shape {node.shape} of {node.x.type} with scales {node.scales}, which give another shape")

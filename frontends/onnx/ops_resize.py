@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from ...engine.errors import ModelError
 from ...engine.graph import Node
@@ -50,9 +53,14 @@ def _older(call: Call, scales: Numbers | None) -> Node:
         raise ModelError(f"expected {x.type.rank} scales, got {scales}")
     if mode not in ("nearest", "linear", "bilinear"):
         raise call.refuse("mode")
-    shape = tuple(math.floor(n * s) for n, s in zip(x.type.shape, scales, strict=True))
+    shape = scaled_extents(x.type.shape, scales)
     mode = "nearest" if mode == "nearest" else "linear"
     return Resize(x, shape=shape, scales=scales, mode=mode, coordinates="asymmetric", nearest_rounding="simple")
+
+
+def scaled_extents(extents: Sequence[int], scales: Numbers) -> tuple[int, ...]:
+    """floor(extent * scale) in single precision, in which scales are given: 5 * 1.4 is 7 there, and a little less in double."""
+    return tuple(int(np.float32(n) * np.float32(s)) for n, s in zip(extents, scales, strict=True))
 
 
 def _coordinates(call: Call) -> tuple[str, str]:
@@ -88,7 +96,7 @@ def _extents(call: Call, axes: tuple[int, ...]) -> tuple[tuple[int, ...], Number
     if scales is None:
         scales, sizes = _aspect(call, extents, tuple(int(n) for n in given))
     else:
-        sizes = tuple(math.floor(n * s) for n, s in zip(extents, scales, strict=True))
+        sizes = scaled_extents(extents, scales)
     for axis, scale, size in zip(axes, scales, sizes, strict=True):
         factors[axis], shape[axis] = scale, size
     return tuple(shape), tuple(factors)
