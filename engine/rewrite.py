@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses as dc
 import inspect
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -49,15 +50,35 @@ class Report:
         return "\n".join([*lines, *map(str, dict.fromkeys(self.declined))])
 
 
-_asking: contextvars.ContextVar[tuple[str, Node, list[Declined]] | None] = contextvars.ContextVar("asking", default=None)
+@dc.dataclass
+class _Question:
+    """What a pass is looking at just now, and where its reasons go."""
+
+    rule: str
+    about: Node | Graph
+    ledger: list[Declined]
+
+
+_asking: contextvars.ContextVar[_Question | None] = contextvars.ContextVar("asking", default=None)
 
 
 def skip(reason: str) -> None:
-    """Say why the running rule leaves the node alone: `return skip("conv has 2 users")`."""
-    if asked := _asking.get():
-        rule, node, ledger = asked
-        label = ", ".join(node.origin) or repr(node)
-        ledger.append(Declined(rule, label, reason))
+    """Say why the running rule leaves its node alone, or the running pass a part of its graph: `return skip("conv has 2 users")`."""
+    if question := _asking.get():
+        about = question.about
+        label = f"graph {about.name}" if isinstance(about, Graph) else ", ".join(about.origin) or repr(about)
+        question.ledger.append(Declined(question.rule, label, reason))
+
+
+@contextlib.contextmanager
+def _ask_about(graph: Graph, rule: str, report: Report) -> Iterator[_Question]:
+    """What `skip` says in the block goes into this report."""
+    question = _Question(rule, graph, report.declined)
+    token = _asking.set(question)
+    try:
+        yield question
+    finally:
+        _asking.reset(token)
 
 
 def run_passes(graph: Graph, passes: Sequence[Pass], report: Report | None = None) -> Graph:
@@ -87,7 +108,8 @@ def dump(stage: object, title: str, level: int = 2) -> None:
 
 def _run(graph: Graph, item: Pass, report: Report) -> Graph:
     if len(inspect.signature(item).parameters) == 1:
-        changed: Graph = item(graph)  # type: ignore[call-arg, assignment]
+        with _ask_about(graph, item.__name__, report):
+            changed: Graph = item(graph)  # type: ignore[call-arg, assignment]
         report.rewrites[item.__name__] = report.rewrites.get(item.__name__, 0) + (changed is not graph)
         return changed
     return rewrite(graph, item, report)  # type: ignore[arg-type]
@@ -122,23 +144,17 @@ class _Sweep:
     def run(self) -> tuple[Graph, int]:
         new: dict[Node, Node] = {}
         count = 0
-        for old in self.graph:
-            node = old.map_operands(new.__getitem__)
-            self._rename(old, node)
-            made = None if isinstance(node, Input) else self._ask(node)
-            if made is None or made is node:
-                new[old] = node
-            else:
-                new[old] = self._replace(node, made)
-                count += 1
+        with _ask_about(self.graph, self.rule.__name__, self.report) as question:
+            for old in self.graph:
+                question.about = node = old.map_operands(new.__getitem__)
+                self._rename(old, node)
+                made = None if isinstance(node, Input) else self.rule(node, self.uses)
+                if made is None or made is node:
+                    new[old] = node
+                else:
+                    new[old] = self._replace(node, made)
+                    count += 1
         return self.graph.with_outputs([new[o] for o in self.graph.outputs]), count
-
-    def _ask(self, node: Node) -> Node | None:
-        token = _asking.set((self.rule.__name__, node, self.report.declined))
-        try:
-            return self.rule(node, self.uses)
-        finally:
-            _asking.reset(token)
 
     def _rename(self, old: Node, node: Node) -> None:
         """`node` is `old` over what its operands have become: the same reads, by the same readers."""
@@ -150,7 +166,7 @@ class _Sweep:
         """What the readers of `node` read from now on: `made`, under the names of `node` if it is new and has none."""
         if _meaning(made) != _meaning(node):
             raise CompilerBug(f"pass {self.rule.__name__} replaced {node!r} by {made!r}; expected the same dtypes and shapes")
-        if made not in self.counted and not made.origin:
+        if made not in self.counted and not made.origin and not isinstance(made, Input):
             made = made.replace(origin=node.origin)
         readers = self.uses[node]
         self._count(made)

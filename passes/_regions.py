@@ -78,9 +78,8 @@ def into_epilogue(node: Pointwise, product: Product, uses: Uses) -> Node | None:
 def as_extra(operand: Node, product: Product) -> Node | None:
     """The operand as an epilogue may have it: of the result's shape, or (n or 1, k, 1, ...) with one number for each channel."""
     result, given = product.type.shape, operand.type.shape
-    shape = (1,) * (len(result) - len(given)) + given
-    axis = channel_axis(product)
-    if shape != result and any(e != 1 and i not in (0, axis) for i, e in enumerate(shape)):
+    axis, shape = channel_axis(product), (1,) * (len(result) - len(given)) + given
+    if shape != result and (shape[axis] != result[axis] or any(e != 1 and i not in (0, axis) for i, e in enumerate(shape))):
         return skip(f"operand {operand.type} is neither of the shape of {product.opname} nor one number for each channel")
     if shape == given:
         return operand

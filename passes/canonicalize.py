@@ -20,10 +20,11 @@ from ._regions import number, ordered
 def canonicalize(node: Node, uses: Uses) -> Node | None:
     if not isinstance(node, Pointwise):
         return None
-    made = _spelled(node, numbers=True) or _spelled(node, numbers=False)
+    made = _spelled(node, numbers=True)
     if made is None:
-        return skip("its constants are what gives it a type")
-    return None if made.expression == node.expression and made.inputs == node.inputs else made
+        skip("its constants are what gives it a type")
+        made = _spelled(node, numbers=False)
+    return None if made is None or (made.expression == node.expression and made.inputs == node.inputs) else made
 
 
 def _spelled(node: Pointwise, numbers: bool) -> Pointwise | None:

@@ -47,6 +47,8 @@ def _over_source(node: Node, transpose: Transpose) -> Node | None:
     changes = _attributes(node, permutation)
     if changes is None:
         return None
+    if max(o.type.rank for o in node.operands) > len(permutation):
+        return skip(f"operands of {node.opname} have a higher rank than the transpose")
     sources = [_source(o, permutation, node) for o in node.operands]
     if any(s is None for s in sources):
         return None
@@ -87,7 +89,7 @@ def _remaining(node: Node, permutation: Permutation) -> Permutation:
 def _source(operand: Node, permutation: Permutation, node: Node) -> Node | None:
     """What the operand is the transpose of, if that costs nothing to know."""
     if isinstance(operand, Transpose) and operand.permutation == permutation:
-        return operand.x if len(permutation) == max(o.type.rank for o in node.operands) else None
+        return operand.x
     shape = (1,) * (len(permutation) - operand.type.rank) + operand.type.shape
     wide = [axis for axis in range(len(shape)) if shape[permutation.index(axis)] > 1]
     moved = _on_source(shape, permutation)
@@ -95,5 +97,5 @@ def _source(operand: Node, permutation: Permutation, node: Node) -> Node | None:
         inverse = tuple(permutation.index(axis) for axis in range(len(permutation)))
         return operand.replace(data=operand.data.reshape(shape).transpose(inverse))
     if [permutation.index(axis) for axis in wide] == sorted(permutation.index(axis) for axis in wide):
-        return operand if moved == operand.type.shape else Reshape(operand, shape=moved)
+        return operand if moved == shape else Reshape(operand, shape=moved)
     return skip(f"operand {operand.type} of {node.opname} is not transposed")
