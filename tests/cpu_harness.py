@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tilewright.backends.cpu import VECTOR_KERNELS, codegen
+from tilewright.backends.cpu import NUMBA_KERNELS, VECTOR_KERNELS, codegen
 from tilewright.backends.cpu.kernel import Address, Argument, Call, Machine, Scratch, Table, lower, result_offset
 from tilewright.backends.cpu.program import Program, ProgramStep
 from tilewright.backends.cpu.target import Target, lacking
@@ -31,7 +31,7 @@ PAGE = mmap.PAGESIZE
 
 def load_kernels() -> None:
     """Register the lowerings of every module that exists."""
-    for name in VECTOR_KERNELS:
+    for name in (*VECTOR_KERNELS, *NUMBA_KERNELS):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(f"tilewright.backends.cpu.{name}")
 

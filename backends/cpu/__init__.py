@@ -9,7 +9,7 @@ from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
 VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize")
-NUMBA_KERNELS: tuple[str, ...] = ()
+NUMBA_KERNELS: tuple[str, ...] = ("gather",)
 
 
 class cpu:  # noqa: N801 - a plug-in is found by its name
