@@ -1,20 +1,24 @@
 """Resize kernels against NumPy in float64: every mode, rank and coordinate rule, plain and blocked."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from cpu_harness import check_node, operand
 
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked
+from tilewright.engine.graph import Blocked, Node
 from tilewright.engine.ops import Resize
 from tilewright.engine.ops.resize import COORDINATES, ROUNDINGS
 
 
-def resize(x: np.ndarray, shape: tuple[int, ...], layout: Blocked | None = None, scales: tuple[float, ...] | None = None, **attributes):
+def resize(
+    x: np.ndarray, shape: tuple[int, ...], layout: Blocked | None = None, **attributes: Any
+) -> tuple[Resize, dict[Node, np.ndarray]]:
+    """A resize of x to a shape, and its operand's value."""
     node = operand("x", x, layout)
-    scales = scales or tuple(new / old for new, old in zip(shape, x.shape, strict=True))
+    scales = tuple(new / old for new, old in zip(shape, x.shape, strict=True))
     return Resize(node, shape=shape, scales=scales, layout=layout, **attributes), {node: x}
 
 
@@ -39,7 +43,7 @@ def test_modes(rng, shape, result, mode):
     x = random(rng, shape)
     for coordinates in ("half_pixel", "asymmetric", "align_corners"):
         for lanes in (None, 8, 16):
-            layout = lanes and Blocked(1, lanes)
+            layout = Blocked(1, lanes) if lanes else None
             check_node(*resize(x, result, layout, mode=mode, coordinates=coordinates), absolute=3e-6)
 
 
@@ -48,7 +52,7 @@ def test_coordinates(rng, coordinates):
     roi = (0.0, 0.0, -0.2, 0.1, 1.0, 1.0, 0.8, 1.3) if coordinates == "tf_crop_and_resize" else None
     for mode, lanes in itertools.product(("nearest", "linear", "cubic"), (None, 16)):
         x = random(rng, (1, 18, 6, 9))
-        layout = lanes and Blocked(1, lanes)
+        layout = Blocked(1, lanes) if lanes else None
         attributes = {"coordinates": coordinates, "mode": mode, "roi": roi, "extrapolation_value": 7.5}
         check_node(*resize(x, (1, 18, 11, 5), layout, **attributes), absolute=3e-6)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import llvmlite.ir as ir
 import numpy as np
 
 from ...engine.ops.resize import Resize, interpolation_tables
+from ..common.llvm_convert import convert, register_type
 from .emit import F64, I64, Emitter, Value, scalar_type
 from .kernel import Call, Kernel, Machine, NoKernel, Scratch, Table, grain_for, lowers
+from .vectors import load_lanes, store_lanes
 
 TAP = np.dtype([("offset", np.int64), ("weight", np.float64)])
 """A tap in a table: where it is, in bytes, and its weight."""
@@ -80,7 +81,7 @@ class _Writer:
         for start, stop, width in ((0, whole, lanes), (whole, self.number["row_elements"], 1)):
             with k.loop(start, stop, width) as loop:
                 blended = self.blend(pointers, weights, addend, self.dtype, width, k.mul(loop.index, self.dtype.itemsize))
-                k.store(blended, scratch, k.mul(loop.index, self.compute.itemsize))
+                store_lanes(k, blended, k.at(scratch, k.mul(loop.index, self.compute.itemsize)), self.compute)
 
     def columns(self, row: Value, target: Value) -> None:
         k, number = self.k, self.number
@@ -104,7 +105,8 @@ class _Writer:
         """One element of the result, or one vector of them."""
         k = self.k
         blended = self.blend(pointers, weights, addend, self.row_dtype, width, k.mul(index, self.row_dtype.itemsize))
-        k.store(convert(k, blended, self.compute, self.dtype), place, k.mul(index, self.dtype.itemsize))
+        result = narrowed(k, blended, self.compute, self.dtype)
+        store_lanes(k, result, k.at(place, k.mul(index, self.dtype.itemsize)), self.dtype)
 
     def taps(self, base: Value, entry: Value, count: int, blends: bool = True) -> tuple[list[Value], list[Value], Value]:
         """Where the taps are, their weights, and the addend."""
@@ -119,14 +121,12 @@ class _Writer:
     def blend(self, pointers: list[Value], weights: list[Value], addend: Value, dtype: np.dtype, width: int, offset: Value) -> Value:
         """addend + sum of weight * value; without weights the value."""
         k = self.k
-        kind = _kind(scalar_type(dtype), width)
-        values = [convert(k, k.load(pointer, kind, offset), dtype, self.compute) for pointer in pointers]
+        values = [convert(k, load_lanes(k, k.at(pointer, offset), dtype, width), dtype, self.compute) for pointer in pointers]
         if not weights:
             return values[0]
-        spread: Callable[[Value], Value] = (lambda v: v) if width == 1 else (lambda v: k.splat(v, values[0].type))
-        total = spread(addend)
+        total = k.splat(addend, values[0].type)
         for value, weight in zip(values, weights, strict=True):
-            total = k.fma(value, spread(weight), total)
+            total = k.fma(value, k.splat(weight, total.type), total)
         return total
 
 
@@ -135,20 +135,12 @@ def compute_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def convert(k: Emitter, value: Value, old: np.dtype, new: np.dtype) -> Value:
-    """The value (or vector of values) in another dtype; floats become the nearest integer towards zero that there is."""
-    if old == new:
-        return value
-    kind = _kind(scalar_type(new), getattr(value.type, "count", 1))
-    if old.kind == new.kind == "f":
-        return (k.b.fpext if new.itemsize > old.itemsize else k.b.fptrunc)(value, kind)
-    if new.kind == "f":
-        return (k.b.sitofp if old.kind == "i" else k.b.uitofp)(value, kind)
-    return k.intrinsic("llvm.fptosi.sat" if new.kind == "i" else "llvm.fptoui.sat", kind, [value], [kind, value.type])
-
-
-def _kind(element: Any, width: int) -> Any:
-    return element if width == 1 else ir.VectorType(element, width)
+def narrowed(k: Emitter, value: Value, compute: np.dtype, dtype: np.dtype) -> Value:
+    """A blended register value as the result's dtype; to integers it truncates, and stays within their range."""
+    if dtype.kind not in "iu" or compute.kind != "f":
+        return convert(k, value, compute, dtype)
+    kind = register_type(dtype, value.type.count)
+    return k.intrinsic("llvm.fptosi.sat" if dtype.kind == "i" else "llvm.fptoui.sat", kind, [value], [kind, value.type])
 
 
 @lowers(Resize)
@@ -203,7 +195,8 @@ class _Plan:
         rows, columns = _blends(self.rows), _blends(self.columns)
         lanes = machine.target.lanes(compute_dtype(self.dtype) if rows or columns else self.dtype)
         step = "one" if self.inner == 1 else "element" if self.inner % lanes else "vector"
-        return ResizeKernel(self.dtype.str[1:], self.rows.shape[1] - 1, self.columns.shape[1] - 1, rows, columns, step)
+        dtype = self.dtype if rows or columns else np.dtype(f"u{self.dtype.itemsize}")
+        return ResizeKernel(dtype.str[1:], self.rows.shape[1] - 1, self.columns.shape[1] - 1, rows, columns, step)
 
 
 def _stays(indices: np.ndarray, weights: np.ndarray, extent: int) -> bool:

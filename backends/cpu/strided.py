@@ -11,15 +11,15 @@ import numpy as np
 
 from .emit import I8, I64, Emitter, Value
 from .kernel import Kernel
+from .space import outer_offsets
 
 F4 = np.dtype(np.float32)
-OUTER_BYTES = 24
-"""An entry of the table of outer dimensions: extent, source stride, target stride."""
+SIDES = ("source", "target")
 
 
 @dc.dataclass(frozen=True)
 class CopyKernel(Kernel):
-    """A copy of many dimensions; the last two, rows and columns, are walked in tiles. All strides are bytes.
+    """A copy of many dimensions; the last two, rows and columns, are walked in tiles; a table has the others. All strides are bytes.
 
     form: "run" copies columns that are contiguous on both sides (their unit is the byte); "splat" repeats one element along
     contiguous columns; "transpose" has rows contiguous in the source and columns contiguous in the target; "scalar" does any.
@@ -55,13 +55,8 @@ class _Writer:
         with k.units() as unit:
             rest, column = k.divmod(unit.index, number["column_tiles"])
             rest, row = k.divmod(rest, number["row_tiles"])
-            source, target = (self.tile_offset(row, column, side) for side in ("source", "target"))
-            with k.loop(0, number["rank"], carried=[rest, source, target]) as outer:
-                entry = k.at(self.base["outer"], k.mul(outer.index, OUTER_BYTES))
-                rest, index = k.divmod(outer.values[0], k.load(entry, I64))
-                moved = [k.add(outer.values[i], k.mul(index, k.load(entry, I64, 8 * i))) for i in (1, 2)]
-                outer.carry([rest, *moved])
-            _, source, target = outer.results
+            moved = outer_offsets(k, self.base["outer"], number["rank"], rest, arrays=2)
+            source, target = (k.add(offset, self.tile_offset(row, column, side)) for offset, side in zip(moved, SIDES, strict=True))
             rows = self.left("rows", row, "row_tile")
             columns, read = self.left("columns", column, "column_tile"), self.left("columns_read", column, "column_tile")
             self.body(k.at(self.base["source"], source), k.at(self.base["target"], target), rows, columns, read)

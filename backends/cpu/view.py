@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses as dc
-import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...engine.graph import Node, TensorType
 from .kernel import NoKernel, Table
+from .space import physical_strides
 
 
 @dc.dataclass(frozen=True)
@@ -112,10 +112,9 @@ class View:
 
 def lines_of(kind: TensorType) -> tuple[Line, ...]:
     """How the dimensions of a value of this type lie in memory."""
-    physical, itemsize = kind.physical_shape, kind.dtype.itemsize
-    strides = [itemsize * math.prod(physical[i + 1 :]) for i in range(len(physical))]
+    strides = physical_strides(kind)
     lines = [Line(stride) for stride in strides[: kind.rank]]
     if kind.layout is not None:
         axis, block = kind.layout.axis, kind.layout.block
-        lines[axis] = Line(itemsize, block, strides[axis], padding=-kind.shape[axis] % block)
+        lines[axis] = Line(kind.dtype.itemsize, block, strides[axis], padding=-kind.shape[axis] % block)
     return tuple(lines)
