@@ -191,10 +191,11 @@ def test_export_writes_a_model_that_onnxruntime_runs_alike(cli: Command, digit: 
 
 
 @pytest.mark.skipif(not REAL_MODELS.is_dir(), reason="the collection of real models lies beside the repository only where it was fetched")
-def test_a_tabby_is_a_tabby(cli: Command) -> None:
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_tabby_is_a_tabby(backend: str, cli: Command) -> None:
     picture = ["--image", REAL_MODELS / "photos" / "kitten_224.png", "--resize-short", "224", "--crop", "224", "--order", "bgr"]
     labels = ["--mean", "104,117,123", "--labels", REAL_MODELS / "labels" / "imagenet1000_labels.txt"]
-    ending = cli("run", REAL_MODELS / "squeezenet_fp32_derived.onnx", *picture, *labels, *REFERENCE)
+    ending = cli("run", REAL_MODELS / "squeezenet_fp32_derived.onnx", *picture, *labels, "--backend", backend)
     assert ending.code == 0, ending
     first = ending.out[ending.out.index("probability") :].splitlines()[1]
     assert "tabby" in first and "0.94" in first
