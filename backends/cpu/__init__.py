@@ -9,7 +9,7 @@ from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
 VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize")
-NUMBA_KERNELS: tuple[str, ...] = ("gather",)
+NUMBA_KERNELS: tuple[str, ...] = ("gather", "generic", "generic_pool")
 
 
 class cpu:  # noqa: N801 - a plug-in is found by its name
@@ -33,9 +33,11 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         """Lower, lay out, plan and generate."""
         import numpy as np
 
+        from .epilogue import split_epilogues
         from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
-        return NativeExecutable(assign_layouts(compute_half_in_single(graph), lanes), self.machine)
+        graph = split_epilogues(compute_half_in_single(graph), lanes)
+        return NativeExecutable(assign_layouts(graph, lanes), self.machine)

@@ -11,17 +11,18 @@ from ...engine.graph import Constant
 from ...engine.ops import MatMul
 from ..common.geometry import Axis, Tap
 from ..common.schedule import Tile, TileProblem, choose_tile
-from .convolution import F4, constant_weight, split_by_tile
+from .convolution import split_by_tile
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import Packed, Slab, pack, padded_bias
-from .product import Map, Product, call
+from .product import F4, Map, Product, call, constant_weight
 
 
 @lowers(MatMul)
 def lower_matmul(node: MatMul, machine: Machine) -> list[Call]:
-    """A constant right matrix is packed; a computed one is read in place, its rows padded to whole vectors."""
+    """A constant right matrix is packed; a computed one, or a stack, is read in place, its rows padded to whole vectors."""
     lanes = machine.target.lanes(F4)
-    batch, rows_each, packing = _constant(node, machine) if isinstance(node.b, Constant) else _computed(node, machine)
+    is_matrix = isinstance(node.b, Constant) and node.b.type.rank == 2
+    batch, rows_each, packing = _constant(node, machine) if is_matrix else _computed(node, machine)
     depth, columns = node.a.type.shape[-1], node.type.shape[-1]
     row = node.a.type.physical_shape
     width = row[-1] * (row[-2] if node.a.type.layout else 1)
@@ -40,8 +41,6 @@ def lower_matmul(node: MatMul, machine: Machine) -> list[Call]:
 
 def _constant(node: MatMul, machine: Machine):
     weight = constant_weight(node, node.b, node.bias, machine)
-    if weight.ndim != 2:
-        raise NoKernel("a constant right operand must be a single matrix")
     lanes = machine.target.lanes(F4)
 
     def packing(slabs: list[Slab], width: int) -> Packed:
@@ -53,7 +52,8 @@ def _constant(node: MatMul, machine: Machine):
 def _computed(node: MatMul, machine: Machine):
     constant_weight(node, Constant(np.zeros((1, 1), np.float32)), node.bias, machine)
     lanes, b = machine.target.lanes(F4), node.b.type
-    if node.a.type.shape[:-2] != b.shape[:-2]:
+    is_single = math.prod(b.shape[:-2]) == 1
+    if not is_single and node.a.type.shape[:-2] != b.shape[:-2]:
         raise NoKernel("stacks of matrices that broadcast")
     if b.layout is None or b.layout.axis != b.rank - 1:
         raise NoKernel("the right operand must be blocked along its columns")
@@ -63,4 +63,6 @@ def _computed(node: MatMul, machine: Machine):
         starts = tuple(slab.vectors[0] * lanes * 4 for slab in slabs)
         return Packed(node.b, starts, 0, 0, 0, row_bytes, row_bytes * b.shape[-2])
 
+    if is_single:
+        return 1, math.prod(node.type.shape[:-1]), packing
     return math.prod(b.shape[:-2]), node.type.shape[-2], packing

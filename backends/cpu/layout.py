@@ -28,6 +28,7 @@ from ...engine.ops import (
     Slice,
     Softmax,
 )  # fmt: skip
+from .epilogue import is_direct
 
 Layout = Blocked | None
 PLAIN_CHANNELS = 4
@@ -104,8 +105,7 @@ def is_float32(node: Node) -> bool:
 
 @rule(Conv, ConvTranspose)
 def _convolution(node: Conv | ConvTranspose, now: tuple[Layout, ...], lanes: int) -> Answer:
-    constant = isinstance(node.weight, Constant) and isinstance(node.bias, Constant | None)
-    if not is_float32(node) or not constant:
+    if not is_direct(node):
         return _plain(node, now, lanes)
     blocked = Blocked(1, lanes)
     x = None if now[0] is None and node.x.type.shape[1] <= PLAIN_CHANNELS else blocked
@@ -115,16 +115,14 @@ def _convolution(node: Conv | ConvTranspose, now: tuple[Layout, ...], lanes: int
 
 @rule(MatMul)
 def _matmul(node: MatMul, now: tuple[Layout, ...], lanes: int) -> Answer:
-    if not is_float32(node) or not isinstance(node.bias, Constant | None):
+    if not is_direct(node):
         return _plain(node, now, lanes)
     blocked = Blocked(node.type.rank - 1, lanes)
     bias = (None,) if node.bias else ()
     extras = (blocked,) * len(node.extras)
-    if isinstance(node.b, Constant):
+    if isinstance(node.b, Constant) and node.b.type.rank == 2:
         a = blocked if now[0] == Blocked(node.a.type.rank - 1, lanes) else None
-        return Answer((a, None, *bias, *extras), blocked) if node.b.type.rank == 2 else _plain(node, now, lanes)
-    if node.a.type.shape[:-2] != node.b.type.shape[:-2]:
-        return _plain(node, now, lanes)
+        return Answer((a, None, *bias, *extras), blocked)
     return Answer((None, Blocked(node.b.type.rank - 1, lanes), *bias, *extras), blocked)
 
 
@@ -148,11 +146,13 @@ def _pointwise(node: Pointwise, now: tuple[Layout, ...], lanes: int) -> Answer:
     layout = next((l for l, o in zip(now, node.inputs, strict=True) if l is not None and o.type.shape == shape), None)
     if layout is None:
         return _plain(node, now, lanes)
-    return Answer(tuple(layout if _has_axis(o, node, layout) else None for o in node.inputs), layout)
+    return Answer(tuple(_aligned(o, node, layout) for o in node.inputs), layout)
 
 
-def _has_axis(operand: Node, node: Node, layout: Blocked) -> bool:
-    return operand.type.rank == node.type.rank and operand.type.shape[layout.axis] == node.type.shape[layout.axis]
+def _aligned(operand: Node, node: Node, layout: Blocked) -> Layout:
+    """The blocked layout of an operand that has the whole blocked axis of the result."""
+    axis = layout.axis - (node.type.rank - operand.type.rank)
+    return Blocked(axis, layout.block) if axis >= 0 and operand.type.shape[axis] == node.type.shape[layout.axis] else None
 
 
 @rule(Softmax)
