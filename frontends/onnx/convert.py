@@ -69,6 +69,13 @@ class Call:
         """The number behind an operand that must be known to fix shapes. Raises NeedsValues where it depends on inputs."""
         return self.evaluator.value(self[position])
 
+    def scalar(self, position: int) -> Any:
+        """The one number that the operand at this position holds."""
+        value = self.value(position)
+        if value.size != 1:
+            raise ModelError(f"expected one number as input {position}, got {self[position].type}")
+        return value.item()
+
     def known(self, position: int) -> np.ndarray | None:
         """The number behind an operand if it is the same in every run, else None."""
         node = self.get(position)
@@ -97,16 +104,27 @@ class Call:
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """An attribute that is a list of integers, or None."""
-        value = self.attribute(name)
-        if value is not None and not (isinstance(value, tuple) and all(isinstance(v, int) for v in value)):
-            raise ModelError(f"expected attribute {name} to be a list of integers, got {value!r}")
-        return value
+        return self._list(name, int)
+
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        """An attribute that is a list of real numbers, or None."""
+        return self._list(name, int | float)
+
+    def words(self, name: str) -> tuple[str, ...] | None:
+        """An attribute that is a list of words, or None."""
+        return self._list(name, str)
 
     def integers_or_input(self, name: str, position: int) -> tuple[int, ...] | None:
         """A list of integers that older opsets have as an attribute and newer ones as an input; None: neither is there."""
         if self.get(position) is None:
             return self.integers(name)
         return tuple(int(v) for v in self.value(position).reshape(-1))
+
+    def _list(self, name: str, kind: Any) -> Any:
+        value = self.attribute(name)
+        if value is not None and not (isinstance(value, tuple) and all(isinstance(v, kind) for v in value)):
+            raise ModelError(f"expected attribute {name} to be a list of {getattr(kind, '__name__', kind)}, got {value!r}")
+        return value
 
     def _typed(self, name: str, default: Any, kind: Any) -> Any:
         value = self.attribute(name)
@@ -144,7 +162,7 @@ def schema_of(op: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
     """What ONNX says about an operator in this opset; None for one that it does not know."""
     try:
         return onnx.defs.get_schema(op, opset, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # the latter for an opset that is no 32-bit number
         return None
 
 

@@ -61,10 +61,9 @@ class Importer:
             order = list(reachable((node,)))
             if inputs := frozenset(n.name for n in order if isinstance(n, Input)):
                 raise NeedsValues(inputs)
-            with np.errstate(all="ignore"):
-                for step in order:
-                    if step not in self._values:
-                        self._values[step] = evaluate_node(step, self._values)
+            for step in order:
+                if step not in self._values:
+                    self._values[step] = _evaluated(step, self._values)
         return self._values[node]
 
     def known(self, node: Node) -> np.ndarray | None:
@@ -141,6 +140,14 @@ class Importer:
                 raise
         names = ", ".join(n.name for n in inputs)
         raise UnsupportedError(f"its condition depends on the data of input {names}; a branch must be known when the model is compiled")
+
+
+def _evaluated(node: Node, values: Mapping[Node, Any]) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return evaluate_node(node, values)
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{node!r} ({', '.join(node.origin)}), which a shape depends on, cannot be computed: {error}") from error
 
 
 def _lookup(names: Names, name: str) -> Value:

@@ -48,8 +48,7 @@ def _shape(call: Call, position: int) -> tuple[int, ...]:
 @converter("Shape")
 def shape(call: Call) -> Results:
     """The shape of x, or the part from `start` to `end`."""
-    end = call.attribute("end")
-    part = slice(call.integer("start", 0), None if end is None else int(end))
+    part = slice(call.integer("start", 0), call.integer("end", call[0].type.rank))
     return Constant(np.array(call[0].type.shape[part], INDEX))
 
 
@@ -62,11 +61,11 @@ def size(call: Call) -> Results:
 @converter("Range")
 def range_(call: Call) -> Results:
     """start, start + delta, ... before limit."""
-    start, limit, delta = (call.value(i).reshape(-1)[0] for i in range(3))
-    if delta == 0:
-        raise ModelError("expected a delta other than 0")
-    count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
-    return Constant((start + np.arange(count).astype(start.dtype) * delta).astype(start.dtype))
+    dtype, (start, limit, delta) = call[0].type.dtype, map(call.scalar, range(3))
+    if not all(map(math.isfinite, (start, limit, delta))) or delta == 0:
+        raise ModelError(f"expected finite numbers and a delta other than 0, got {start}, {limit}, {delta}")
+    count = max(math.ceil((limit - start) / delta), 0)
+    return Constant((dtype.type(start) + np.arange(count).astype(dtype) * dtype.type(delta)).astype(dtype))
 
 
 @converter("EyeLike")
@@ -74,8 +73,8 @@ def eye_like(call: Call) -> Results:
     """A matrix of x's shape with ones on a diagonal."""
     if call[0].type.rank != 2:
         raise ModelError(f"expected a matrix, got {call[0].type}")
-    code = call.attribute("dtype")
-    dtype = call[0].type.dtype if code is None else dtype_of(code, "the result")
+    code = call.integer("dtype", 0)
+    dtype = dtype_of(code, "the result") if code else call[0].type.dtype
     return Constant(np.eye(*call[0].type.shape, k=call.integer("k"), dtype=dtype))
 
 
@@ -91,7 +90,7 @@ def non_zero(call: Call) -> Results:
 @converter("Trilu")
 def trilu(call: Call) -> Results:
     """The triangle of each matrix above (upper) or below its k-th diagonal, and zeros."""
-    x, k = call[0], int(call.value(1).reshape(-1)[0]) if call.get(1) is not None else 0
+    x, k = call[0], int(call.scalar(1)) if call.get(1) is not None else 0
     if x.type.rank < 2:
         raise ModelError(f"expected matrices, got {x.type}")
     ones = np.ones(x.type.shape[-2:], bool)
@@ -102,7 +101,7 @@ def trilu(call: Call) -> Results:
 @converter("OneHot")
 def one_hot(call: Call) -> Results:
     """The on-value where a position along the new axis is the index, the off-value elsewhere; negative indices count from the end."""
-    indices, depth = call[0], int(call.value(1).reshape(-1)[0])
+    indices, depth = call[0], int(call.scalar(1))
     if depth < 0:
         raise ModelError(f"expected a depth of at least 0, got {depth}")
     axis = axis_of(call.integer("axis"), indices.type.rank + 1)

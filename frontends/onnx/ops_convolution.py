@@ -44,8 +44,6 @@ def conv_transpose(call: Call) -> Results:
 def _kernel(call: Call) -> tuple[int, ...]:
     """The spatial extents of the weight, which kernel_shape may repeat."""
     kernel = call[1].type.shape[2:]
-    if call[0].type.rank != call[1].type.rank or not kernel:
-        raise ModelError(f"expected x (n, c, *spatial) and a weight of the same rank, got {call[0].type} and {call[1].type}")
     if (declared := call.integers("kernel_shape")) and declared != kernel:
         raise ModelError(f"expected kernel_shape {kernel} as the weight {call[1].type} has it, got {declared}")
     return kernel

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from ...engine.errors import ModelError
+from ...engine.errors import UnsupportedError
 from ...engine.expression import IDENTITY, Convert, Expression, Operand, apply
 from ...engine.graph import Constant, Node
 from ...engine.ops.elementwise import Pointwise, cast, pointwise
@@ -60,7 +60,7 @@ def greater_or_equal(call: Call) -> Results:
 @converter(*VARIADIC)
 def variadic(call: Call) -> Results:
     """f(f(a, b), c) ..., for Mean divided by how many there are."""
-    operands = tuple(call[i] for i in range(len(call)))
+    operands = tuple(call[i] for i in range(max(len(call), 1)))
     folded = functools.reduce(functools.partial(apply, VARIADIC[call.op]), map(Operand, range(len(operands))))
     return over(folded / len(operands) if call.op == "Mean" else folded, *operands) if len(operands) > 1 else call[0]
 
@@ -125,12 +125,12 @@ def cast_like(call: Call) -> Results:
 def clip(call: Call) -> Results:
     """min(max(x, low), high); the bounds are attributes before opset 11, then inputs, and may be missing."""
     if call.opset < 11:
-        lowest, highest = call.attribute("min"), call.attribute("max")
-        bounds = [("max", lowest), ("min", highest)]
         # Before opset 11 an absent bound defaults to the end of float32's range, which bounds nothing but infinities.
-        return _clip(call, [(f, b) for f, b in bounds if b is not None and abs(b) < float(np.finfo(np.float32).max)])
+        end = float(np.finfo(np.float32).max)
+        numbers = [("max", call.number("min", -end)), ("min", call.number("max", end))]
+        return _clip(call, [(function, bound) for function, bound in numbers if abs(bound) < end])
     known = [call.known(i) for i in (1, 2)]
-    bounds = [k.reshape(-1)[0].item() if k is not None else call.get(i) for i, k in enumerate(known, start=1)]
+    bounds = [k.item() if k is not None and k.size == 1 else call.get(i) for i, k in enumerate(known, start=1)]
     return _clip(call, [(f, b) for f, b in zip(("max", "min"), bounds, strict=True) if b is not None])
 
 
@@ -214,8 +214,7 @@ def identity(call: Call) -> Results:
 @converter("Dropout")
 def dropout(call: Call) -> Results:
     """x: nothing is dropped in inference, so that the mask is all ones (bool from opset 10 on, before that in the dtype of x)."""
-    training = call.known(2) if call.get(2) is not None else np.zeros(())
-    if training is None or training.any():
-        raise ModelError("expected training_mode to be a constant false; export the model for inference")
+    if call.get(2) is not None and call.value(2).any() and (call.get(1) is None or call.value(1).any()):
+        raise UnsupportedError("it drops elements at random in training; export the model for inference")
     dtype = np.dtype(bool) if call.opset >= 10 else call[0].type.dtype
     return call[0], Constant(np.ones(call[0].type.shape, dtype)) if call.wants(1) else None

@@ -21,17 +21,26 @@ from .tensors import dtype_of
 
 @converter("BatchNormalization")
 def batch_normalization(call: Call) -> Results:
-    """Batch normalisation with known statistics; parameters may be of a wider dtype than x, which then is computed in."""
-    if call.integer("training_mode", 0):
-        raise call.refuse("training_mode")
+    """Batch normalisation; parameters may be of a wider dtype than x, which then is computed in."""
     if call.integer("spatial", 1) != 1:
         raise call.refuse("spatial")
-    if any(map(call.wants, range(1, 5))):
+    is_training = bool(call.integer("training_mode", 0))
+    if any(map(call.wants, range(1, 5))) and not is_training:
         raise UnsupportedError("its statistics are asked for as results, which only training computes")
     wide = np.result_type(*(call[i].type.dtype for i in range(5)))
     operands = [call[i] if call[i].type.dtype == wide else cast(call[i], wide) for i in range(5)]
-    result = BatchNorm(*operands, epsilon=call.number("epsilon"))
-    return result if wide == call[0].type.dtype else cast(result, call[0].type.dtype)
+    results = _with_own_statistics(call, operands) if is_training else (BatchNorm(*operands, epsilon=call.number("epsilon")),)
+    given = (call[0], call[3], call[4])
+    return tuple(r if wide == g.type.dtype else cast(r, g.type.dtype) for r, g in zip(results, given, strict=False))
+
+
+def _with_own_statistics(call: Call, operands: list[Node]) -> tuple[Node, ...]:
+    """Batch normalisation with the mean and the variance of x itself, and the given ones moved towards them."""
+    x, scale, shift, mean, variance = operands
+    own = [Reshape(m, shape=mean.type.shape) for m in moments(x, (0, *range(2, x.type.rank)))]
+    kept = call.number("momentum")
+    moved = [over(Operand(0) * kept + Operand(1) * (1 - kept), old, new) for old, new in zip((mean, variance), own, strict=True)]
+    return BatchNorm(x, scale, shift, *own, epsilon=call.number("epsilon")), *moved
 
 
 @converter("LRN")
@@ -70,6 +79,8 @@ def layer_normalization(call: Call) -> Results:
 def instance_normalization(call: Call) -> Results:
     """Normalisation of every channel of every instance, then scale and bias."""
     x = call[0]
+    if x.type.rank < 3:
+        raise ModelError(f"expected x (n, c, *spatial), got {x.type}")
     column = (x.type.shape[1], *[1] * (x.type.rank - 2))
     unit = normalized(x, tuple(range(2, x.type.rank)), call.number("epsilon"))
     return over(Operand(0) * Operand(1) + Operand(2), unit, Reshape(call[1], shape=column), Reshape(call[2], shape=column))
@@ -79,9 +90,9 @@ def instance_normalization(call: Call) -> Results:
 def group_normalization(call: Call) -> Results:
     """Normalisation of groups of channels; scale and bias are one a group before opset 21, then one a channel."""
     given, x, groups = call[0].type.dtype, _stashed(call), call.integer("num_groups")
+    if x.type.rank < 2 or groups < 1 or x.type.shape[1] % groups:
+        raise ModelError(f"expected x (n, c, *spatial) with channels that divide into {groups} groups, got {x.type}")
     n, c, *spatial = x.type.shape
-    if groups < 1 or c % groups:
-        raise ModelError(f"{c} channels do not divide into {groups} groups")
     grouped = Reshape(x, shape=(n, groups, c // groups * math.prod(spatial)))
     unit = Reshape(normalized(grouped, (2,), call.number("epsilon")), shape=(n, groups, c // groups, *spatial))
     column = (groups, 1 if call.opset < 21 else c // groups, *[1] * len(spatial))

@@ -53,7 +53,7 @@ def lp_pool(call: Call) -> Results:
     for extent, kernel, stride, (before, after), dilation in columns:
         count = output_extent(extent, kernel, stride, (before, after), dilation, ceil_mode)
         full.append((before, max(after, (count - 1) * stride + (kernel - 1) * dilation + 1 - extent - before)))
-    p = call.integer("p")
+    p = exponent_of(call)
     powers = Pad(power_of(call[0], p), pads=((0, 0), (0, 0), *full))
     means = AveragePool(powers, kernel=window.kernel, strides=window.strides, dilations=window.dilations)
     return root_of(over(IDENTITY * float(math.prod(window.kernel)), means), p)
@@ -68,7 +68,7 @@ def global_pool(call: Call) -> Results:
 @converter("GlobalLpPool")
 def global_lp_pool(call: Call) -> Results:
     """(sum of |x|^p of each channel) ^ 1/p."""
-    p = call.integer("p")
+    p = exponent_of(call)
     return root_of(Reduce(power_of(call[0], p), kind="sum", axes=_spatial(call)), p)
 
 
@@ -88,6 +88,13 @@ def max_unpool(call: Call) -> Results:
     if len(wanted) != len(shape) or any(n < m for n, m in zip(wanted, shape, strict=True)):
         raise ModelError(f"expected an output_shape of at least {shape}, got {wanted}")
     return Pad(placed, pads=tuple((0, n - m) for n, m in zip(wanted, shape, strict=True)))
+
+
+def exponent_of(call: Call) -> int:
+    """The attribute p of an Lp pooling."""
+    if (p := call.integer("p")) < 1:
+        raise ModelError(f"expected p of at least 1, got {p}")
+    return p
 
 
 def power_of(x: Node, p: int) -> Node:

@@ -25,14 +25,16 @@ EXACT = np.dtype(np.float64)
 def quantize_linear(call: Call) -> Results:
     """saturate(round(x / scale) + zero point)."""
     scale, zero = _spread(call, call[1]), call.get(2)
-    code = call.attribute("output_dtype") or 0
+    code = call.integer("output_dtype", 0)
     target = zero.type.dtype if zero is not None else dtype_of(code, "the result") if code else np.dtype(np.uint8)
-    precision = dtype_of(p, "precision") if (p := call.attribute("precision")) else scale.type.dtype
+    precision = dtype_of(p, "precision") if (p := call.integer("precision", 0)) else scale.type.dtype
     return quantized(call[0], scale, None if zero is None else _spread(call, zero), target, precision)
 
 
 def quantized(x: Node, scale: Node, zero: Node | None, target: np.dtype, precision: np.dtype) -> Node:
     """saturate(round(x / scale) + zero) in the dtype `target`, computed in `precision`."""
+    if target.kind not in "iu":
+        raise ModelError(f"expected a zero point of integers, got {target}")
     limits = np.iinfo(target)
     result: Expression = apply("round", Convert(Operand(0), precision) / Convert(Operand(1), precision))
     operands = [x, scale]
@@ -51,7 +53,7 @@ def dequantize_linear(call: Call) -> Results:
     if zero is not None:
         operands, value = [*operands, _spread(call, zero)], value - Convert(Operand(2), real)
     result = over(value * Operand(1), *operands)
-    code = call.attribute("output_dtype") or 0
+    code = call.integer("output_dtype", 0)
     return cast(result, dtype_of(code, "the result")) if code and dtype_of(code, "the result") != real else result
 
 

@@ -39,9 +39,9 @@ def _settings(call: Call) -> dict[str, Any]:
     clip = call.attribute("clip")
     return {
         "direction": call.text("direction"),
-        "activations": call.operation.attributes.get("activations", ()),
-        "activation_alpha": call.attribute("activation_alpha") or (),
-        "activation_beta": call.attribute("activation_beta") or (),
+        "activations": call.words("activations") if "activations" in call.operation.attributes else (),
+        "activation_alpha": call.numbers("activation_alpha") or (),
+        "activation_beta": call.numbers("activation_beta") or (),
         "clip": None if clip is None else call.number("clip"),
     }
 

@@ -80,7 +80,7 @@ def arg_reduce(call: Call) -> Results:
 @converter("TopK")
 def top_k(call: Call) -> Results:
     """The k best and their positions, always sorted. k is an attribute before opset 10."""
-    k = call.integer("k") if call.opset < 10 else int(call.value(1).reshape(-1)[0])
+    k = call.integer("k") if call.opset < 10 else int(call.scalar(1))
     axis = axis_of(call.integer("axis"), call[0].type.rank)
     found = TopK(call[0], k=k, axis=axis, largest=bool(call.integer("largest", 1)))
     return Result(found, index=0), Result(found, index=1)
@@ -89,5 +89,5 @@ def top_k(call: Call) -> Results:
 @converter("CumSum")
 def cum_sum(call: Call) -> Results:
     """Running sums."""
-    axis = axis_of(int(call.value(1).reshape(-1)[0]), call[0].type.rank)
+    axis = axis_of(int(call.scalar(1)), call[0].type.rank)
     return CumSum(call[0], axis=axis, exclusive=bool(call.integer("exclusive")), reverse=bool(call.integer("reverse")))

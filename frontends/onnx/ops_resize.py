@@ -18,7 +18,7 @@ Numbers = tuple[float, ...]
 @converter("Upsample")
 def upsample(call: Call) -> Results:
     """Enlarged by scales, which are an attribute before opset 9."""
-    scales = call.attribute("scales") if call.opset < 9 else _numbers(call, 1)
+    scales = call.numbers("scales") if call.opset < 9 else _numbers(call, 1)
     return _older(call, scales)
 
 
@@ -88,11 +88,10 @@ def _numbers(call: Call, position: int) -> Numbers | None:
 def _extents(call: Call, axes: tuple[int, ...]) -> tuple[tuple[int, ...], Numbers]:
     """The shape of the result and the scale of each axis."""
     x, scales, sizes = call[0], _numbers(call, 2), _numbers(call, 3)
-    given = scales or sizes
-    if given is None or len(given) != len(axes):
-        raise ModelError(f"expected scales or sizes with {len(axes)} entries, got {given}")
+    given, extents = scales or sizes, [x.type.shape[axis] for axis in axes]
+    if given is None or len(given) != len(axes) or min(given) <= 0 or 0 in extents:
+        raise ModelError(f"expected {len(axes)} positive scales or sizes for axes that are not empty, got {given} for {x.type}")
     shape, factors = list(x.type.shape), [1.0] * x.type.rank
-    extents = [x.type.shape[axis] for axis in axes]
     if scales is None:
         scales, sizes = _aspect(call, extents, tuple(int(n) for n in given))
     else:

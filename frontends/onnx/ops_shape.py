@@ -151,7 +151,7 @@ def pad(call: Call) -> Results:
 def _pad_value(call: Call) -> float | int:
     if call.opset < 11:
         return call.number("value")
-    return call.value(2).reshape(-1)[0].item() if call.get(2) is not None else 0
+    return call.scalar(2) if call.get(2) is not None else 0
 
 
 @converter("Expand")

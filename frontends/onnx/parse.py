@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,34 +96,35 @@ def parse_model(proto: onnx.ModelProto, folder: pathlib.Path | None) -> Model:
     body = parse_body(proto.graph, folder)
     if duplicates := {name for name in body.outputs if body.outputs.count(name) > 1}:
         raise ModelError(f"two outputs of the model are named {', '.join(sorted(duplicates))}")
-    weights = {t.name for t in proto.graph.initializer}
-    inputs = tuple(_input_spec(value) for value in proto.graph.input if value.name not in weights)
+    weights = {_word(t.name) for t in proto.graph.initializer}
+    inputs = tuple(_input_spec(value) for value in proto.graph.input if _word(value.name) not in weights)
     functions = {(_domain(f.domain), f.name): parse_function(f, folder) for f in proto.functions}
-    return Model(proto.graph.name or "main", inputs, body, functions, _opsets(proto.opset_import))
+    return Model(_word(proto.graph.name) or "main", inputs, body, functions, _opsets(proto.opset_import))
 
 
 def parse_body(graph: onnx.GraphProto, folder: pathlib.Path | None) -> Body:
     """A graph or subgraph; weights that nothing reads are not loaded."""
-    outputs = tuple(value.name for value in graph.output)
+    outputs = _words(value.name for value in graph.output)
     operations = _ordered([_operation(node, folder) for node in graph.node], outputs)
     wanted = {*outputs, *(name for o in operations for name in o.reads())}
     for sparse in graph.sparse_initializer:
         if sparse.values.name in wanted:
             raise UnsupportedError(f"the initializer {sparse.values.name!r} is sparse; store it as a dense tensor")
-    constants = {t.name: Constant(read_tensor(t, folder), origin=(t.name,)) for t in graph.initializer if t.name in wanted}
+    stored = {_word(t.name): t for t in graph.initializer}
+    constants = {name: Constant(read_tensor(t, folder), origin=(name,)) for name, t in stored.items() if name in wanted}
     # Weights may also be Constant operations; made here, they too are the same nodes for every shape.
     weights = {o: o.attributes["value"] for o in operations if o.op == "Constant" and isinstance(o.attributes.get("value"), np.ndarray)}
     constants |= {o.outputs[0]: Constant(data, origin=(o.label,)) for o, data in weights.items()}
     operations = tuple(o for o in operations if o not in weights)
-    return Body(operations, constants, tuple(value.name for value in graph.input), outputs)
+    return Body(operations, constants, _words(value.name for value in graph.input), outputs)
 
 
 def parse_function(proto: onnx.FunctionProto, folder: pathlib.Path | None = None) -> Function:
     """A function; attributes it declares without a default are simply absent when the caller gives none."""
-    outputs = tuple(proto.output)
+    outputs = _words(proto.output)
     operations = _ordered([_operation(node, folder) for node in proto.node], outputs)
-    defaults = {a.name: _attribute(a, folder) for a in proto.attribute_proto}
-    return Function(tuple(proto.input), outputs, defaults, operations, _opsets(proto.opset_import))
+    defaults = {_word(a.name): _attribute(a, folder) for a in proto.attribute_proto}
+    return Function(_words(proto.input), outputs, defaults, operations, _opsets(proto.opset_import))
 
 
 def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
@@ -131,17 +132,28 @@ def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
 
 
 def _domain(domain: str) -> str:
-    return "" if domain in DEFAULT_DOMAINS else domain
+    return "" if domain in DEFAULT_DOMAINS else _word(domain)
+
+
+def _word(name: str | bytes) -> str:
+    """A name that can be printed on one line; what protobuf cannot decode in a damaged file it gives as bytes."""
+    name = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
+
+
+def _words(names: Iterable[str | bytes]) -> tuple[str, ...]:
+    return tuple(map(_word, names))
 
 
 def _operation(node: onnx.NodeProto, folder: pathlib.Path | None) -> Operation:
-    attributes = {a.name: _attribute(a, folder) for a in node.attribute}
-    return Operation(node.op_type, _domain(node.domain), node.name, tuple(node.input), tuple(node.output), attributes)
+    attributes = {_word(a.name): _attribute(a, folder) for a in node.attribute}
+    op, domain, name = _word(node.op_type), _domain(node.domain), _word(node.name)
+    return Operation(op, domain, name, _words(node.input), _words(node.output), attributes)
 
 
 def _attribute(attribute: onnx.AttributeProto, folder: pathlib.Path | None) -> Any:
     if attribute.ref_attr_name:
-        return Reference(attribute.ref_attr_name)
+        return Reference(_word(attribute.ref_attr_name))
     try:
         return _attribute_value(attribute, folder)
     except UnsupportedError as error:  # told when a converter asks for it, with the other problems of the model
@@ -174,14 +186,14 @@ def _input_spec(value: onnx.ValueInfoProto) -> InputSpec:
     if not tensor.HasField("shape"):
         raise UnsupportedError(f"input {value.name!r} declares no rank; give it a shape in the model, its dimensions may stay open")
     shape = tuple(_dimension(d) for d in tensor.shape.dim)
-    return InputSpec(value.name, dtype_of(tensor.elem_type, f"input {value.name!r}"), shape)
+    return InputSpec(_word(value.name), dtype_of(tensor.elem_type, f"input {value.name!r}"), shape)
 
 
 def _dimension(dimension: onnx.TensorShapeProto.Dimension) -> int | str | None:
     """An extent, a symbol, or None; exporters also write -1 for an open dimension."""
     if dimension.HasField("dim_value"):
         return dimension.dim_value if dimension.dim_value >= 0 else None
-    return dimension.dim_param or None
+    return _word(dimension.dim_param) or None
 
 
 def _ordered(operations: list[Operation], outputs: Sequence[str]) -> tuple[Operation, ...]:

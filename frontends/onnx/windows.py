@@ -26,7 +26,12 @@ class Window:
 
 def window_of(call: Call, kernel: tuple[int, ...]) -> Window:
     """Strides and dilations of a call, all 1 where it leaves them out."""
-    return Window(kernel, per_axis(call, "strides", kernel), per_axis(call, "dilations", kernel))
+    if not kernel or call[0].type.rank != len(kernel) + 2:
+        raise ModelError(f"expected x (n, c, *spatial) with as many spatial axes as the kernel {kernel}, got {call[0].type}")
+    window = Window(kernel, per_axis(call, "strides", kernel), per_axis(call, "dilations", kernel))
+    if min((*kernel, *window.strides, *window.dilations)) < 1:
+        raise ModelError(f"expected a kernel, strides and dilations of at least 1, got {window}")
+    return window
 
 
 def kernel_of(call: Call) -> tuple[int, ...]:
