@@ -8,7 +8,7 @@ from ...engine.backend import Executable, Options
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
-VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize")
+VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize", "recurrent")
 NUMBA_KERNELS: tuple[str, ...] = ("gather", "generic", "generic_pool")
 
 
