@@ -56,16 +56,20 @@ def widen(graph: Graph, narrow: np.dtype | None = None, wide: np.dtype | None = 
     new: dict[Node, Node] = {n: n.replace(dtype=change(n.type.dtype)) for n in graph.inputs}
     for node in graph:
         if node not in new:
-            new[node] = _widen_node(node.map_operands(new.__getitem__), change)
+            new[node] = _widen_node(node, new, change)
     inputs = tuple(n for i in graph.inputs if isinstance(n := new[i], Input))
     return dc.replace(graph, inputs=inputs, outputs=tuple(new[o] for o in graph.outputs))
 
 
-def _widen_node(node: Node, change: Any) -> Node:
+def _widen_node(node: Node, new: Mapping[Node, Node], change: Any) -> Node:
+    """Operands and attributes change together: a node with only one of the two might be ill-typed."""
     if isinstance(node, Constant):
         dtype = change(node.data.dtype)
         return node if dtype == node.data.dtype else node.replace(data=node.data.astype(dtype))
     changes: dict[str, Any] = {}
+    for name in node.operand_names:
+        value = getattr(node, name)
+        changes[name] = None if value is None else tuple(new[v] for v in value) if isinstance(value, tuple) else new[value]
     for field in node.attributes:
         value = getattr(node, field.name)
         if isinstance(value, np.dtype):

@@ -109,6 +109,8 @@ def power(k: Emitter, dtype: np.dtype, a: Value, b: Value) -> Value:
     if dtype.kind != "f":
         return _integer_power(k, dtype, a, b)
     match vm.constant_of(b):
+        case 0.5:
+            return vm.sqrt(k, a)
         case 1:
             return a
         case 2:
