@@ -13,6 +13,8 @@ default = (
     "fold_pad",  # before batch norms, whose shift may not cross a padding: the pad that moves into a convolution makes that visible
     "fold_batchnorm",  # before the affine forms: its parameters are named here and exact in double precision
     "expand_batchnorm",  # those that are left become pointwise, for the folding and fusing below
+    "sink_transpose",  # what batch norms stopped goes on
+    "simplify_movement",  # where transposes that sank have met reshapes
     "fold_affine",  # before fusing: what is in the weights costs nothing, what is in an epilogue does
     "fuse_pointwise",  # whole regions, so that x * sigmoid(x) is one reader of x
     "canonicalize",  # regions joined bring operands that are there twice

@@ -17,16 +17,16 @@ from ..engine.rewrite import merged_origin, skip
 LARGEST = 1 << 24
 """Elements of a result beyond which asking where each comes from takes too long."""
 COST = {Reshape: 1, Slice: 2, Transpose: 3, Gather: 4}
+"""What moving one element costs, by order of magnitude."""
 
 
 def simplify_movement(node: Node, uses: Uses) -> Node | None:
     chain = list(_chain_above(node))
     for length in range(len(chain), 0, -1):
         links = chain[:length]
-        for made in _proposals(links):
-            better = _links(made, links[-1].operands[0])
+        for better in _proposals(links):
             if _cost(better, {}) < _cost(links, uses) and _same(better, links):
-                return made if not better else made.replace(origin=merged_origin(*reversed(links)))
+                return _named(better, links)
     return None
 
 
@@ -37,14 +37,17 @@ def _chain_above(node: Node) -> Iterator[Node]:
         node = node.x
 
 
-def _links(made: Node, source: Node) -> list[Node]:
-    """What lies between a node and its source, last first."""
-    return [] if made is source else [made, *_links(made.operands[0], source)]
+def _named(better: Sequence[Node], links: Sequence[Node]) -> Node:
+    """The better chain on its source, every link of it under the names of all that it stands for."""
+    node, origin = links[-1].operands[0], merged_origin(*reversed(links))
+    for link in reversed(better):
+        node = link.replace(x=node, origin=origin)
+    return node
 
 
 def _cost(links: Sequence[Node], uses: dict[Node, int] | Uses) -> float:
     """What a chain costs; links above the last one are shared with their other readers."""
-    return sum(COST[type(link)] / (uses.get(link, 1) if place else 1) for place, link in enumerate(links))
+    return sum(COST[type(link)] * link.type.size / (uses.get(link, 1) if place else 1) for place, link in enumerate(links))
 
 
 def _same(one: Sequence[Node], other: Sequence[Node]) -> bool:
@@ -79,15 +82,16 @@ def _unravel(positions: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
     return list(np.unravel_index(positions, shape)) if shape else []
 
 
-def _proposals(links: Sequence[Node]) -> Iterator[Node]:
-    """At most two nodes over the source, the second one a reshape, that may do what the links do."""
+def _proposals(links: Sequence[Node]) -> Iterator[list[Node]]:
+    """Chains of at most two nodes over the source, a reshape coming last, that may do what the links do."""
     shape, source = links[0].type.shape, links[-1].operands[0]
     if links[0].type.size == 0 or source.type.rank == 0:
         return
     kept = _kept(links)
     made = _selection(source, kept) if kept else _permutation(links)
     if made is not None:
-        yield made if made.type.shape == shape else Reshape(made, shape=shape)
+        chain = [] if made is source else [made]
+        yield chain if made.type.shape == shape else [Reshape(made, shape=shape), *chain]
 
 
 def _kept(links: Sequence[Node]) -> list[np.ndarray] | None:

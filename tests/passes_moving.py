@@ -68,6 +68,12 @@ def halves() -> Graph:
     return graph(*(Gather(x, integers(i), axis=0) for i in range(2)), Gather(x, integers(1, 0), axis=0))
 
 
+def chunks() -> Graph:
+    """ShuffleNet v2 as PyTorch writes it: a shuffle and then two slices of what it gave."""
+    x = shuffle(given(1, 6, 5, 3), 2)
+    return graph(part(x, 1, 0, 3), part(x, 1, 3, 3))
+
+
 def pixel_shuffle() -> Graph:
     x = reshape(given(1, 12, 5, 3), 1, 3, 2, 2, 5, 3)
     return graph(reshape(transpose(x, 0, 1, 4, 2, 5, 3), 1, 3, 10, 6))
@@ -122,6 +128,8 @@ FIRES: dict[str, dict[str, Make]] = {
         "gather of one that drops its axis": lambda: graph(relu(Gather(image(), filled(-1, dtype="int64"), axis=2))),
         "gather of a range": lambda: graph(relu(Gather(image(), integers(1, 3, 5), axis=2))),
         "gather of gather": lambda: graph(relu(Gather(Gather(image(), integers(6, 1, 4, 0), axis=2), integers(3, -4, 1), axis=2))),
+        "shuffle and chunks": chunks,
+        "slice of a reshape": lambda: graph(relu(part(reshape(image(), 2, 1, 4, 7, 5), 2, 1, 2))),
         "several readers": lambda: (lambda r: graph(relu(r), reshape(r, 2, 140)))(reshape(image(), 8, 35)),
     },
     "slice_concat": {
@@ -187,7 +195,6 @@ HOLDS: dict[str, dict[str, tuple[Make, str | None]]] = {
         "gather on two axes": (lambda: graph(Gather(Gather(image(), integers(2, 0, 1), axis=1), integers(3, 0, 4), axis=3)), None),
         "slice": (lambda: graph(part(image(), 1, 1, 2)), None),
         "slice of a transpose": (lambda: graph(part(last(image()), 3, 1, 2)), None),
-        "slice of a reshape": (lambda: graph(relu(part(reshape(image(), 2, 1, 4, 7, 5), 2, 1, 2))), None),
         "nothing left": (lambda: graph(part(reshape(image(), 8, 35), 0, 3, 0)), None),
         "one number": (lambda: graph(reshape(given(), 1)), None),
     },
