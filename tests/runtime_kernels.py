@@ -111,6 +111,13 @@ THREAD = TextKernel("""
   store i64 %thread, ptr %to""")
 """result[i] = the thread that did unit i."""
 
+CALLS = TextKernel("""
+  %first = icmp eq i64 %unit, %begin
+  br i1 %first, label %count, label %tail
+count:
+  %before = atomicrmw add ptr %result, i64 1 seq_cst""")
+"""result[0] += 1 for each call of the kernel, whatever the number of units."""
+
 LAST = TextKernel("""
   %mark = add i64 %thread, 1
   store atomic i64 %mark, ptr %to seq_cst, align 8
@@ -195,10 +202,11 @@ class RandomProgram:
 
 
 def run_script(source: str, *arguments: object, seconds: float = 120) -> str:
-    """What a script prints in a fresh interpreter; fails unless it ends well and in time."""
+    """What a script prints in a fresh interpreter without NumPy's threads; fails unless it ends well and in time."""
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    settings = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", source, *map(str, arguments)]
-    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=seconds)
+    ended = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=seconds)
     assert ended.returncode == 0, f"exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
 

@@ -1,4 +1,4 @@
-"""The walker and its pool: right answers on any number of threads, from several callers, over forks, signals and exits.
+"""The walker and its pool: right answers on any number of threads and from several callers.
 
 Each test runs a few rounds; `pytest -m sweep` runs them 200 times.
 """
@@ -6,28 +6,20 @@ Each test runs a few rounds; `pytest -m sweep` runs them 200 times.
 from __future__ import annotations
 
 import itertools
+import pathlib
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
-from runtime_kernels import GATE, LAST, THREAD, RandomProgram, run_script
+from runtime_kernels import CALLS, GATE, LAST, THREAD, RandomProgram
 
 from tilewright.backends.cpu import pool
 from tilewright.backends.cpu.program import Program, ProgramStep
 
 linux = pytest.mark.skipif(not pool.HAS_WORKERS, reason="worker threads are for Linux")
 rounds = pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.sweep)])
-
-SCRIPT = """
-import os, signal, sys, threading, time
-import numpy as np
-from runtime_kernels import *
-rng = np.random.default_rng(int(sys.argv[2]))
-rounds = int(sys.argv[1])
-programs = [RandomProgram(rng, threads) for threads in (1, 2, 3, 4, 2)]
-def tasks():
-    return len(os.listdir("/proc/self/task"))
-"""
 
 
 @rounds
@@ -85,11 +77,32 @@ def test_every_thread_has_its_number(rng: np.random.Generator) -> None:
 
 
 @linux
-def test_a_step_of_one_grain_is_not_shared() -> None:
-    program = Program([ProgramStep(THREAD.address(), (0, 0, 0, 8 * 999 * i, 0), 999, 999) for i in range(30)], 3)
-    threads = np.full((30, 999), -1, np.int64)
-    program.run([threads.ctypes.data])
-    assert (threads == threads[:, :1]).all() and (threads >= 0).all()
+@pytest.mark.parametrize(("units", "grain", "calls"), [(999, 999, 1), (999, 5000, 1), (999, 333, 3), (10, 1, 10), (0, 1, 0)])
+def test_grains_decide_how_often_a_kernel_is_called(units: int, grain: int, calls: int) -> None:
+    """A step of one grain is not shared."""
+    program = Program([ProgramStep(CALLS.address(), (0, 8 * i, 0, 8 * i, 0), units, grain) for i in range(40)], 3)
+    counts = np.zeros(40, np.int64)
+    program.run([counts.ctypes.data])
+    assert (counts == calls).all()
+
+
+@linux
+def test_workers_come_back_after_a_rest_and_block_all_signals() -> None:
+    program = Program([ProgramStep(THREAD.address(), (0, 0, 0, 0, 0), 4096, 1)], 2)
+    marks = np.zeros(4096, np.int64)
+    for _ in range(3):
+        pool.pool().rest()
+        pool.pool().resume()
+        marks[:] = 0
+        deadline = time.monotonic() + 60
+        while 1 not in marks:
+            program.run([marks.ctypes.data])
+            assert time.monotonic() < deadline, "no worker joins"
+    ours = {str(thread.native_id) for thread in threading.enumerate()}
+    status = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/status") if path.parent.name not in ours]
+    blocked = [int(text.partition("SigBlk:")[2].split()[0], 16) for text in status]
+    wanted = sum(1 << (number - 1) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPROF))
+    assert any(mask & wanted == wanted for mask in blocked), blocked
 
 
 @linux
@@ -134,161 +147,3 @@ def test_python_threads_run_one_program_at_once(callers: int, rounds: int) -> No
         for thread in threads:
             thread.join()
     assert not failures, failures[0]
-
-
-@linux
-@rounds
-def test_forked_children_run_it(rounds: int) -> None:
-    """Also while another Python thread is running it, and the child of a child; no worker is alive during a fork."""
-    before = """
-alive = []
-os.register_at_fork(before=lambda: alive.append(tasks() - threading.active_count()))
-"""
-    body = """
-stop = False
-def busy():
-    own = np.random.default_rng(5)
-    while not stop:
-        programs[1].check(own)
-other = threading.Thread(target=busy)
-other.start()
-for i in range(rounds):
-    programs[i % 5].check(rng)
-    child = os.fork()
-    if not child:
-        for program in programs:
-            program.check(rng)
-        grandchild = os.fork()
-        programs[2].check(rng)
-        if grandchild:
-            assert os.waitpid(grandchild, 0)[1] == 0
-        os._exit(0)
-    programs[2].check(rng)
-    assert os.waitpid(child, 0)[1] == 0, f"round {i}"
-stop = True
-other.join()
-assert len(alive) == rounds and sum(n <= 0 for n in alive) >= rounds * 0.9, alive
-print("done")
-"""
-    script = SCRIPT.replace("import numpy", before.replace("tasks()", 'len(os.listdir("/proc/self/task"))') + "import numpy")
-    assert run_script(script + body, rounds, 1).endswith("done\n")
-
-
-@linux
-@rounds
-def test_the_interpreter_ends_right_after_a_run(rounds: int) -> None:
-    """A forked child takes its interpreter down as any process does."""
-    body = """
-for i in range(rounds):
-    child = os.fork()
-    if not child:
-        programs[1 + i % 4].check(rng)
-        sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, f"round {i}"
-for program in programs:
-    program.check(rng)
-print("done")
-"""
-    assert run_script(SCRIPT + body, rounds, 2) == "done\n"
-
-
-@linux
-@pytest.mark.parametrize("fresh", [4, pytest.param(50, marks=pytest.mark.sweep)])
-def test_the_interpreter_ends_while_threads_still_run(fresh: int) -> None:
-    """Daemon threads are inside native code then, and what the last references keep alive goes away."""
-    body = """
-def forever(program):
-    own = np.random.default_rng(5)
-    while True:
-        program.check(own)
-for program in programs[1:4]:
-    threading.Thread(target=forever, args=(program,), daemon=True).start()
-programs[1].check(rng)
-time.sleep(0.05)
-print("leaving", flush=True)
-"""
-    for seed in range(fresh):
-        assert run_script(SCRIPT + body, 0, seed) == "leaving\n"
-
-
-@linux
-@rounds
-def test_signal_handlers_may_run_programs_and_fork(rounds: int) -> None:
-    """Signals arrive between any two instructions of the Python side; the native side takes and frees the pool by itself."""
-    body = """
-own, calls = np.random.default_rng(3), 0
-def handler(*_):
-    global calls
-    calls += 1
-    programs[calls % 5].check(own)
-    if calls % 8 == 0:
-        child = os.fork()
-        if not child:
-            programs[2].check(own)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-    if calls < 10 * rounds:
-        signal.setitimer(signal.ITIMER_REAL, 0.0003)
-signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.001)
-while calls < 10 * rounds:
-    for program in programs:
-        program.check(rng)
-print("done")
-"""
-    assert run_script(SCRIPT + body, rounds, 3) == "done\n"
-
-
-@linux
-def test_interrupting_a_run_leaves_everything_usable() -> None:
-    """Ctrl-C is seen when the native call returns, at whatever instruction it comes."""
-    body = """
-gate, marks = np.zeros(1, np.int64), np.zeros(4, np.int64)
-long = Program([ProgramStep(GATE.address(), (0, 0, 1, 0, 0), 4, 1)], 2)
-def interrupt():
-    while not marks.any():
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.05)
-    gate[0] = 1
-thread = threading.Thread(target=interrupt)
-thread.start()
-try:
-    long.run([gate.ctypes.data, marks.ctypes.data])
-    raise SystemExit("no interrupt")
-except KeyboardInterrupt:
-    assert (marks == 1).all(), "the run was cut short"
-thread.join()
-caught = 0
-signal.signal(signal.SIGALRM, signal.default_int_handler)
-while caught < 30:
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0001 * caught)
-        while True:
-            programs[1 + caught % 4].check(rng)
-    except KeyboardInterrupt:
-        caught += 1
-for program in programs:
-    program.check(rng)
-inside = np.full(4096, -1, np.int64)
-shared = Program([ProgramStep(THREAD.address(), (0, 0, 0, 0, 0), 4096, 1)], 2)
-deadline = time.time() + 60
-while 1 not in inside:
-    shared.run([inside.ctypes.data])
-    assert time.time() < deadline, "the pool is gone"
-print("done")
-"""
-    assert run_script(SCRIPT + body, 0, 4) == "done\n"
-
-
-@linux
-def test_subprocesses_and_workers_leave_each_other_alone(rng: np.random.Generator) -> None:
-    """`subprocess` forks without Python's hooks."""
-    body = """
-import subprocess
-for program in programs * 3:
-    program.check(rng)
-    assert subprocess.run([sys.executable, "-c", "print(5)"], capture_output=True).stdout == b"5\\n"
-print("done")
-"""
-    assert run_script(SCRIPT + body, 0, 5) == "done\n"

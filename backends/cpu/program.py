@@ -12,7 +12,7 @@ from .pool import checked_threads, pool
 from .workers import MOST_WORKERS
 
 LINE = 64
-"""Bytes of a cache line; also those of the counters of one thread in one step."""
+"""Bytes of a cache line, which every counter has for itself."""
 
 
 @dc.dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Program:
         self._count = len(steps)
         self._args = (ctypes.c_int64 * (1 + sum(len(step.args) for step in steps)))(*[value for step in steps for value in step.args])
         self._table = (ctypes.c_int64 * (4 * len(steps)))(*self._entries(steps))
-        self._counters: list[Counters] = []
-        """Those that no run is using."""
+        lines = len(steps) * (self.threads + 1) if self.threads > 1 else 0
+        self._counters = (ctypes.c_char * (LINE * (lines + 1)))()
+        """For each step one cache line a thread, and one more. Only the run that has the pool uses them, so one set is enough."""
         self._pool = pool()
 
     def _entries(self, steps: Sequence[ProgramStep]) -> list[int]:
@@ -73,19 +74,6 @@ class Program:
 
     def _walk(self, bases: Sequence[int], first: int, last: int, times: int = 0) -> None:
         vector = (ctypes.c_int64 * len(bases))(*bases)
-        try:
-            counters = self._counters.pop()
-        except IndexError:
-            counters = Counters(self._count, self.threads)
+        counters = -(-ctypes.addressof(self._counters) // LINE) * LINE
         steps = ctypes.addressof(self._table) + 32 * first
-        self._pool.run(steps, last - first, ctypes.addressof(vector), counters.address, self.threads, times)
-        self._counters.append(counters)
-
-
-class Counters:
-    """What the threads of one run count in: for each step one cache line a thread and one more; the walker zeroes it."""
-
-    def __init__(self, steps: int, threads: int) -> None:
-        lines = steps * (threads + 1) if threads > 1 else 0
-        self._memory = (ctypes.c_char * (LINE * (lines + 1)))()
-        self.address = -(-ctypes.addressof(self._memory) // LINE) * LINE
+        self._pool.run(steps, last - first, ctypes.addressof(vector), counters, self.threads, times)
