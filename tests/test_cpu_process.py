@@ -194,7 +194,7 @@ print("done")
 
 
 @linux
-def test_subprocesses_and_workers_leave_each_other_alone(rng: np.random.Generator) -> None:
+def test_subprocesses_and_workers_leave_each_other_alone() -> None:
     """`subprocess` forks without Python's hooks."""
     body = """
 import subprocess
