@@ -1,4 +1,7 @@
-"""Direct and depthwise convolution, transposed convolution and matrix products on the cpu backend, against float64."""
+"""Direct and depthwise convolution, transposed convolution and matrix products on the cpu backend, against float64.
+
+All of it with accuracy="exact", which leaves Winograd out: that has tests of its own.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +60,12 @@ def check(graph: Graph, rng: np.random.Generator, target: str, threads: int = 2,
     """The cpu backend without any fallback agrees with float64, and with itself on another number of threads bit by bit."""
     inputs = [normal(rng, *i.type.shape) for i in graph.inputs]
     expected = tw.compile(graph, backend="reference", passes=[], precision="float64")(*inputs)
-    session = tw.compile(graph, backend="cpu", passes=[], threads=threads, target=target)
+    session = tw.compile(graph, backend="cpu", passes=[], threads=threads, target=target, accuracy="exact")
     assert "falls back" not in session.plan, session.plan
     actual = session(*inputs)
     assert actual.dtype == np.float32 and actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= scale * np.abs(expected).max()
-    alone = tw.compile(graph, backend="cpu", passes=[], threads=1, target=target)(*inputs)
+    alone = tw.compile(graph, backend="cpu", passes=[], threads=1, target=target, accuracy="exact")(*inputs)
     np.testing.assert_array_equal(actual, alone)
 
 

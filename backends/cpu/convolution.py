@@ -7,16 +7,13 @@ import math
 
 import numpy as np
 
-from ...engine.graph import Constant, Node
 from ...engine.ops import Conv, ConvTranspose
 from ..common.geometry import phases
 from ..common.schedule import Tile, TileProblem, choose_tile
 from .conv_direct import DepthwiseConvKernel
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import Slab, pack, pack_depthwise, padded_bias
-from .product import Map, Product, call
-
-F4 = np.dtype(np.float32)
+from .product import F4, Map, Product, call, constant_weight
 
 
 @lowers(Conv)
@@ -27,9 +24,22 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
         raise NoKernel("not a depthwise convolution of a blocked value")
     [axes] = phases(node)
     bias = padded_bias(node.bias, node.type.shape[1], lanes)
-    maps = Map.of(node.x.type), Map.of(node.type)
+    x_map, y_map = Map.of(node.x.type), Map.of(node.type)
     depth = math.prod(weight.shape[2:])
-    product = Product(node, node.x, axes, *maps, *node.x.type.shape[:2], bias, node.extras, node.epilogue, depth, DepthwiseConvKernel)
+    product = Product(
+        node,
+        node.x,
+        axes,
+        x_map,
+        y_map,
+        node.type.shape[0],
+        node.x.type.shape[1],
+        bias,
+        node.extras,
+        node.epilogue,
+        depth,
+        DepthwiseConvKernel,
+    )
     slabs = [Slab(range(b, b + 1), range(b, b + 1)) for b in range(-(-node.type.shape[1] // lanes))]
     tiles = -(-product.row // (machine.target.registers * 3 // 8))
     tile = Tile(-(-product.row // tiles), 1)
@@ -48,7 +58,9 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
     for axes in phases(node):
         taps = dense[np.ix_(*map(range, dense.shape[:2]), *([tap.index for tap in axis.taps] for axis in axes))]
         depth = max(1, math.prod(taps.shape[1:]))
-        product = Product(node, node.x, axes, x_map, y_map, *node.x.type.shape[:2], bias, node.extras, node.epilogue, depth)
+        product = Product(
+            node, node.x, axes, x_map, y_map, node.type.shape[0], node.x.type.shape[1], bias, node.extras, node.epilogue, depth
+        )
         parts = output_vectors(dense.shape[0], node.groups, lanes)
         tile = choose_tile(TileProblem(product.row, len(parts[0]), depth, machine.target.registers))
         for vectors in split_by_tile(parts, tile.vectors):
@@ -58,17 +70,6 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             )
             calls.append(call(product, machine, Tile(tile.pixels, len(vectors[0])), slabs, packing))
     return calls
-
-
-def constant_weight(node: Node, weight: Node, bias: Node | None, machine: Machine) -> np.ndarray:
-    """The constant weight; NoKernel for what the direct kernel cannot do."""
-    if any(o.type.dtype != F4 for o in (*node.operands, node)):
-        raise NoKernel(f"direct kernels compute in float32, this node in {node.operands[0].type.dtype}")
-    if not isinstance(weight, Constant) or not isinstance(bias, Constant | None):
-        raise NoKernel("the weight and the bias must be constant")
-    if node.type.layout is None or node.type.layout.block != machine.target.lanes(F4):
-        raise NoKernel("the result must be blocked by the vector width")
-    return weight.data
 
 
 def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:

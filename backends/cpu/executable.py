@@ -84,7 +84,8 @@ class NativeExecutable:
 
     def _scratch_size(self, call: Call) -> int:
         places = [v.place if isinstance(v, Address) else v for v in call.arguments.values()]
-        return sum(place.nbytes for place in places if isinstance(place, Scratch)) * self.machine.threads
+        pieces = {place for place in places if isinstance(place, Scratch)}
+        return sum(piece.nbytes * (1 if piece.shared else self.machine.threads) for piece in pieces)
 
     def _program(self) -> Program:
         calls = [s.call for s in self.steps if s.call]

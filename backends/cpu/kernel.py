@@ -60,9 +60,13 @@ class Table:
 
 @dc.dataclass(frozen=True)
 class Scratch:
-    """Memory of `nbytes` for each thread, at (address + thread * nbytes), that lives during one step only."""
+    """Memory of `nbytes` for each thread, at (address + thread * nbytes), that lives during one step only.
+
+    Shared, it is one piece for all threads, and what one step of a node leaves there the next step of the same node finds.
+    """
 
     nbytes: int
+    shared: bool = False
 
 
 @dc.dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Machine:
 
     target: Target
     threads: int
+    accuracy: str = "fast"
 
 
 Lowering = Callable[..., list[Call]]

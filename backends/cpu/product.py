@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...engine import expression as ex
-from ...engine.graph import Blocked, Node, TensorType
+from ...engine.graph import Blocked, Constant, Node, TensorType
 from ..common.geometry import Axis, Tap, rows, segments
 from ..common.schedule import Tile
 from .conv_direct import DirectConvKernel, tiles_of
 from .kernel import Argument, Call, Machine, NoKernel, Table, grain_for
 from .pack import Packed, Slab
 
+F4 = np.dtype(np.float32)
 FLOPS_PER_SECOND = 100e9
 """What a thread roughly reaches; only for the size of units."""
 UNIT_SECONDS = 4e-6
@@ -88,14 +89,14 @@ class Product:
 
 def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack: Callable[[list[Slab]], Packed]) -> Call:
     """The step that computes the given groups of output vectors, all of the tile's width."""
-    lanes = machine.target.lanes(np.dtype(np.float32))
+    lanes = machine.target.lanes(F4)
     x, y, weights = product.x_map, product.y_map, pack(slabs)
     inner, row_list = flat_rows(product, tile, lanes) if product.is_flat else spatial_rows(product)
     row_segments = segments(inner, tile.pixels)
     unroll = next(u for u in (4, 2, 1) if x.channels % u == 0)
     steps = channel_steps(product, slabs, unroll)
     row_table, tap_table = tables(product, row_list, weights, steps)
-    kinds, extra_arguments = extra_arguments_of(product, lanes)
+    epilogue, kinds, extra_arguments = epilogue_operands(product.node, product.extras, product.epilogue, lanes)
     kernel = product.kernel(
         lanes=lanes,
         vectors=tile.vectors,
@@ -105,7 +106,7 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
         weight_stride=weights.channel,
         segments=tuple(tiles_of(s, x.pixel) for s in row_segments),
         columns_outside=product.columns_outside,
-        epilogue=product.epilogue,
+        epilogue=epilogue,
         extras=kinds,
     )
     group_table = [
@@ -223,16 +224,20 @@ def dot(a: Sequence[int], b: Sequence[int]) -> int:
     return sum(p * q for p, q in zip(a, b, strict=False))
 
 
-def extra_arguments_of(product: Product, lanes: int) -> tuple[tuple[str, ...], dict[str, Argument]]:
-    """Kinds and arguments of the epilogue's extra operands; NoKernel for those that lie otherwise. Padding lanes must stay finite."""
-    node, kinds, arguments = product.node, list[str](), dict[str, Argument]()
-    for i, extra in enumerate(product.extras):
+def epilogue_operands(
+    node: Node, extras: tuple[Node, ...], epilogue: ex.Expression, lanes: int
+) -> tuple[ex.Expression, tuple[str, ...], dict[str, Argument]]:
+    """The epilogue, the kinds of its extra operands and their arguments; NoKernel for those that lie otherwise.
+
+    Padding lanes must stay finite.
+    """
+    kinds, arguments = list[str](), dict[str, Argument]()
+    for i, extra in enumerate(extras):
         if extra.type.shape == node.type.shape and extra.type.layout == node.type.layout:
             kinds.append("full")
-        elif (
-            extra.type.layout == node.type.layout == Blocked(1, lanes)
-            and extra.type.shape[1] == node.type.shape[1]
-            and math.prod(extra.type.shape[2:]) == 1
+        elif extra.type.layout == node.type.layout == Blocked(1, lanes) and extra.type.shape[1:] == (
+            node.type.shape[1],
+            *[1] * (node.type.rank - 2),
         ):
             kinds.append("channel")
         else:
@@ -240,6 +245,17 @@ def extra_arguments_of(product: Product, lanes: int) -> tuple[tuple[str, ...], d
         per_image = extra.type.nbytes // extra.type.shape[0] if extra.type.shape[0] > 1 else 0
         arguments |= {f"extra{i}": extra, f"extra{i}_image": per_image}
     zeros = [np.zeros(1, np.float32)] * (1 + len(kinds))
-    if node.type.layout and node.type.shape[node.type.layout.axis] % lanes and not np.isfinite(ex.evaluate(product.epilogue, zeros)).all():
+    if node.type.layout and node.type.shape[node.type.layout.axis] % lanes and not np.isfinite(ex.evaluate(epilogue, zeros)).all():
         raise NoKernel("the epilogue is not finite in padding lanes")
-    return tuple(kinds), arguments
+    return epilogue, tuple(kinds), arguments
+
+
+def constant_weight(node: Node, weight: Node, bias: Node | None, machine: Machine) -> np.ndarray:
+    """The constant weight; NoKernel for what the direct kernel cannot do."""
+    if any(o.type.dtype != F4 for o in (*node.operands, node)):
+        raise NoKernel(f"direct kernels compute in float32, this node in {node.operands[0].type.dtype}")
+    if not isinstance(weight, Constant) or not isinstance(bias, Constant | None):
+        raise NoKernel("the weight and the bias must be constant")
+    if node.type.layout is None or node.type.layout.block != machine.target.lanes(F4):
+        raise NoKernel("the result must be blocked by the vector width")
+    return weight.data
