@@ -94,8 +94,8 @@ WEIGHT_BANDWIDTH, CACHE_BANDWIDTH, CACHE_BYTES = 24e9, 80e9, 24e6
 """Bytes a second at which transformed weights stream: from memory, or from the last cache while they fit into it."""
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
-LARGE_TILE_PENALTY = 1.15
-"""F(6×6) has the largest error and gains little: it must win clearly."""
+ERROR_PENALTY = {5: 1.1, 6: 1.25}
+"""Large tiles have larger errors: they must win clearly."""
 
 
 def choose(problem: WinogradProblem, allowed: tuple[int, ...] = tuple(POINTS)) -> int | None:
@@ -117,4 +117,4 @@ def estimate(problem: WinogradProblem, m: int) -> float:
     stream = 4 * weights / (CACHE_BANDWIDTH if 4 * weights < CACHE_BYTES else WEIGHT_BANDWIDTH)
     channels = -(-problem.channels // problem.lanes) * problem.lanes
     transforms = TRANSFORM_SECONDS * tiles * a * a * (channels + problem.outputs)
-    return (max(products, stream) + transforms) * (LARGE_TILE_PENALTY if m == max(POINTS) else 1)
+    return (max(products, stream) + transforms) * ERROR_PENALTY.get(m, 1)
