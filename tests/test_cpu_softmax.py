@@ -50,7 +50,11 @@ def test_plain(shape: Shape, axis: int, log: bool, rng: np.random.Generator) -> 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1000, 1, 1), (2, 37, 3, 5), (1, 32, 4, 3), (2, 3, 7), (1, 1, 3, 3), (3, 50)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1000, 1, 1), (2, 37, 3, 5), (1, 32, 4, 3), (2, 3, 7), (1, 4, 9, 11), (1, 16, 3, 3), (2, 7, 30), (1, 1, 3, 3), (3, 50)],
+    ids=str,
+)
 def test_blocked(shape: Shape, log: bool, target: str, rng: np.random.Generator) -> None:
     layout = Blocked(1, Target.describe(target).lanes(F4))
     x = random(rng, shape)
