@@ -8,8 +8,22 @@ from ...engine.backend import Executable, Options
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
-VECTOR_KERNELS = ("convolution", "gemm", "pointwise", "pooling", "reduce", "softmax", "move", "lanes", "resize", "recurrent")
-NUMBA_KERNELS: tuple[str, ...] = ("gather", "generic", "generic_pool")
+VECTOR_KERNELS = (
+    "winograd",
+    "convolution",
+    "gemm",
+    "pointwise",
+    "pooling",
+    "reduce",
+    "softmax",
+    "move",
+    "lanes",
+    "resize",
+    "recurrent",
+    "arg_reduce",
+    "lrn",
+)
+NUMBA_KERNELS: tuple[str, ...] = ("gather", "generic", "generic_pool", "topk", "cumsum")
 
 
 class cpu:  # noqa: N801 - a plug-in is found by its name
@@ -27,7 +41,7 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
             raise ModelError(f"precision={options.precision!r}: the cpu backend computes in the model's own precision (None) or 'float32'")
         for module in (*VECTOR_KERNELS, *NUMBA_KERNELS):
             importlib.import_module(f".{module}", __name__)
-        self.machine = Machine(resolve(options.target), options.threads or default_threads())
+        self.machine = Machine(resolve(options.target), options.threads or default_threads(), options.accuracy)
 
     def compile(self, graph: Graph) -> Executable:
         """Lower, lay out, plan and generate."""
