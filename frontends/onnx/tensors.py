@@ -80,8 +80,8 @@ def _external_bytes(tensor: TensorProto, what: str, expected: int, folder: pathl
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(length)
-    except OSError as error:
-        raise ModelError(f"{what} keeps its data in {str(path)!r}: {error.strerror or error}") from error
+    except (OSError, OverflowError, ValueError) as error:  # the latter two for an offset that is no file position
+        raise ModelError(f"{what} keeps its data in {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _inside(folder: pathlib.Path, location: str, what: str) -> pathlib.Path:
