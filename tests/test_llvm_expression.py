@@ -174,6 +174,18 @@ def test_negative_integer_exponents(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_integer_division_never_traps(dtype: np.dtype, target: str) -> None:
+    """Every pair of edge values: by zero it gives zero, and the smallest number divided by -1 wraps around to itself."""
+    limits = np.iinfo(dtype)
+    edges = np.array([limits.min, limits.min + 1, 0, 1, 7, limits.max] + ([-1, -7] if dtype.kind == "i" else []), dtype)
+    arrays = [np.ravel(v) for v in np.meshgrid(edges, edges)]
+    for function in ("div", "fmod", "remainder"):
+        found = compute(apply(function, X, Y), arrays, target)
+        np.testing.assert_array_equal(found, judge(apply(function, X, Y), arrays), err_msg=function)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_float_to_integer_through_a_tree(target: str, rng: np.random.Generator) -> None:
     x = (rng.standard_normal(77) * 40).astype(np.float32)
     expression = Convert(apply("round", X * 4), np.dtype(np.int32)) + Convert(X < 0, np.dtype(np.int32)) * 1000
