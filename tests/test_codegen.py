@@ -9,7 +9,8 @@ import pytest
 from runtime_kernels import AGAIN, NEIGHBOURS, TextKernel, again_works, empty_cache
 
 from tilewright.backends.cpu import codegen
-from tilewright.backends.cpu.target import Target
+from tilewright.backends.cpu.target import INSTRUCTION_SETS, Target
+from tilewright.backends.cpu.walker import Walker
 from tilewright.engine.errors import CompilerBug
 
 
@@ -71,3 +72,11 @@ def test_threads_may_load_at_once(folder: pathlib.Path) -> None:
     for thread in threads:
         thread.join()
     assert len(found) == 4 and all(f == found[0] for f in found)
+
+
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+@pytest.mark.parametrize("workers", [True, False])
+def test_the_walker_is_valid_code_for_every_machine(name: str, workers: bool) -> None:
+    walker = Walker(workers)
+    target = Target.describe(name)
+    assert codegen.compile_ir(walker.emit(target), target, exports=codegen.exported(walker))
