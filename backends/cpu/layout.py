@@ -18,8 +18,11 @@ from ...engine.ops import (
     Concat,
     Conv,
     ConvTranspose,
+    Expand,
+    Gather,
     MatMul,
     MaxPool,
+    Pad,
     Pointwise,
     Reduce,
     Reorder,
@@ -27,6 +30,7 @@ from ...engine.ops import (
     Resize,
     Slice,
     Softmax,
+    Transpose,
 )  # fmt: skip
 from .epilogue import is_direct
 
@@ -180,7 +184,30 @@ def _concat(node: Concat, now: tuple[Layout, ...], lanes: int) -> Answer:
 @rule(Slice)
 def _slice(node: Slice, now: tuple[Layout, ...], lanes: int) -> Answer:
     layout = now[0]
-    return Answer(now, layout) if layout == Blocked(1, lanes) else _plain(node, now, lanes)
+    if layout != Blocked(1, lanes):
+        return _plain(node, now, lanes)
+    whole = all(n == size for axis, (n, size) in enumerate(zip(node.x.type.shape, node.sizes, strict=True)) if axis != 1)
+    return Answer(now, layout) if node.steps[1] == 1 or whole else _plain(node, now, lanes)
+
+
+@rule(Gather)
+def _gather(node: Gather, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """Channels by constant indices stay blocked."""
+    constant = isinstance(node.indices, Constant) and node.indices.type.rank == 1
+    stays = constant and now[0] == Blocked(node.axis, lanes)
+    return Answer((now[0], None), now[0]) if stays else _plain(node, now, lanes)
+
+
+@rule(Transpose, Expand)
+def _rearrange(node: Transpose | Expand, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """A copy that reads a blocked value as it is."""
+    return Answer(now, None)
+
+
+@rule(Pad)
+def _pad(node: Pad, now: tuple[Layout, ...], lanes: int) -> Answer:
+    layout = now[0]
+    return Answer(now, layout if layout and node.pads[layout.axis] == (0, 0) else None)
 
 
 @rule(Reshape)
