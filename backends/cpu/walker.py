@@ -135,7 +135,6 @@ entry:
   %lines = add i64 %threads, 1
   %stride = shl i64 %lines, 6
   %last = shl i64 %threads, 6
-  call void @stamp(ptr %times, i64 0)
   br label %head
 head:
   %index = phi i64 [0, %entry], [%following, %over]

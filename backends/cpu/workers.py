@@ -218,6 +218,7 @@ entry:
   %plus = add i32 %epoch, 1
   %zero = icmp eq i32 %plus, 0
   %new = select i1 %zero, i32 1, i32 %plus
+  call void @stamp(ptr %times, i64 0)
   store atomic i32 %new, ptr %open seq_cst, align 4
   store atomic i32 %new, ptr %pool seq_cst, align 4
   %asleep = load atomic i32, ptr %sleepers seq_cst, align 4
