@@ -1,6 +1,11 @@
-"""f(constants)  =>  constant, unless the result is large and much larger than its operands"""
+"""f(constants)  =>  constant, unless the result is large and much larger than its operands
+
+A value without elements is known as well.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ..engine.evaluate import evaluate_node
 from ..engine.graph import Constant, Node, Result, Uses
@@ -13,11 +18,18 @@ GROWTH = 4
 
 def fold_constants(node: Node, uses: Uses) -> Node | None:
     inner = node.node if isinstance(node, Result) else node
-    constants = [o for o in inner.operands if isinstance(o, Constant)]
-    if not constants or len(constants) != len(inner.operands) or len(node.types) != 1:
+    values = {o: value for o in inner.operands if (value := known(o)) is not None}
+    if not values or len(node.types) != 1 or any(o not in values for o in inner.operands):
         return None
-    made, given = sum(t.nbytes for t in inner.types), sum(c.type.nbytes for c in constants)
+    made, given = sum(t.nbytes for t in inner.types), sum(v.nbytes for v in values.values())
     if made > max(ALWAYS, GROWTH * given):
         return skip(f"{made} bytes computed from {given} bytes of constants are not worth storing")
-    value = evaluate_node(inner, {c: c.data for c in constants})
+    value = evaluate_node(inner, values)
     return Constant(value if inner is node else value[node.index], origin=node.origin)  # type: ignore[attr-defined]
+
+
+def known(node: Node) -> np.ndarray | None:
+    """What the node holds in every run, or None where that depends on inputs."""
+    if isinstance(node, Constant):
+        return node.data
+    return np.empty(node.type.shape, node.type.dtype) if len(node.types) == 1 and node.type.size == 0 else None

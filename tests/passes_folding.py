@@ -17,6 +17,7 @@ from tilewright.engine.ops import (
     MaxPool,
     Pad,
     Pointwise,
+    Reduce,
     TopK,
     cast,
     pointwise,
@@ -142,6 +143,7 @@ FIRES: dict[str, dict[str, Make]] = {
         "expression": lambda: graph(add(image(), pointwise("exp", add(constant(4, 1, 1), constant(1, 7, 1))))),
         "several results": topk_of_constants,
         "expand that is small": lambda: graph(add(image(), Expand(constant(1, 5), shape=(7, 5)))),
+        "no elements": lambda: graph(add(given(2, 4), Reduce(given(2, 0, 4, name="e"), kind="prod", axes=(1,), keepdims=False))),
     },
 }
 
