@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ class Writer:
         self.names: dict[tuple[Node, int], str] = {}
         """The name of each result that has been written."""
         self._used = set(reserved)
+        self._counts = Counter[str]()
         self._read: set[str] = set()
         self._makers: dict[str, tuple[onnx.NodeProto, int]] = {}
 
@@ -61,10 +63,10 @@ class Writer:
 
     def fresh(self, label: str) -> str:
         """A name that nothing has yet, like `label`."""
-        name, number = label, 1
+        name = label
         while name in self._used:
-            number += 1
-            name = f"{label}_{number}"
+            self._counts[label] += 1
+            name = f"{label}_{self._counts[label] + 1}"
         self._used.add(name)
         return name
 
