@@ -7,6 +7,7 @@ import pytest
 from cpu_harness import check_node, operand, run_node, runs
 
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
+from tilewright.backends.cpu.strided import CopyKernel
 from tilewright.backends.cpu.target import Target
 from tilewright.engine.graph import Blocked, Constant, Node
 from tilewright.engine.ops import Concat, Expand, Gather, Pad, Reorder, Reshape, Slice, Transpose
@@ -212,3 +213,21 @@ def test_empty_results(rng):
     x = operand("x", values)
     check_node(Transpose(x, permutation=(1, 0)), {x: values})
     check_node(Pad(x, pads=((1, 2), (0, 1)), value=4), {x: values})
+
+
+@pytest.mark.parametrize("dtype", ["f4", "u1", "f8"])
+@pytest.mark.parametrize("channels", [2, 3, 4, 5, 8])
+def test_alternating_channels(rng, dtype, channels):
+    for shape, permutation in (((2, channels, 7, 45), (0, 2, 3, 1)), ((2, 7, 45, channels), (0, 3, 1, 2)), ((130, channels), (1, 0))):
+        values = numbers(rng, shape, dtype)
+        x = operand("x", values)
+        node = Transpose(x, permutation=permutation)
+        check_node(node, {x: values})
+        if len(shape) == 4:
+            check_node(node.replace(layout=Blocked(1, 16)), {x: values})
+
+
+def test_a_photo_is_taken_apart_by_shuffles(rng):
+    x = operand("x", numbers(rng, (1, 24, 24, 3), "u1"))
+    calls = lower(Transpose(x, permutation=(0, 3, 1, 2)), Machine(Target.describe("avx2"), 1))
+    assert [c.kernel for c in calls] == [CopyKernel("unzip", 1, 3)]

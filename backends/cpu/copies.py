@@ -15,7 +15,9 @@ from .view import Line, View
 F4 = np.dtype(np.float32)
 UNIT_BYTES = 16384
 """About what one unit of work moves: a microsecond or two."""
-SECONDS_PER_BYTE = {"run": 5e-11, "splat": 3e-11, "transpose": 2e-10, "scalar": 5e-10}
+MOST_ALTERNATING = 8
+"""Up to so many rows that alternate in memory are taken apart by shuffles of their own."""
+SECONDS_PER_BYTE = {"run": 5e-11, "splat": 3e-11, "transpose": 2e-10, "zip": 6e-11, "unzip": 6e-11, "scalar": 5e-10}
 
 
 @dc.dataclass(frozen=True)
@@ -133,6 +135,9 @@ class _Plan:
         if inner and inner.source == 0:
             return "splat", self._rows(inner), inner
         near = next((s for s in spans if s.source == size and s is not inner), None)
+        for form, rows, columns in (("unzip", near, inner), ("zip", inner, near)):
+            if rows and columns and _alternates(form, rows, columns):
+                return form, rows, columns
         if inner and near and min(inner.extent + inner.zeros, near.extent) >= 4:
             return "transpose", near, inner
         if not spans:
@@ -161,19 +166,29 @@ class _Plan:
         places = {"source": Address(source.place, source.offset), "target": Address(target.place, target.offset), "outer": Table(outer)}
         units = math.prod(s.extent for s in self.outer) * numbers["row_tiles"] * numbers["column_tiles"]
         moved = math.prod(s.extent + s.zeros for s in self.spans) * self.itemsize
-        kernel = CopyKernel(self.form, 1 if self.form == "run" else self.itemsize)
+        factor = rows.extent if self.form in ("zip", "unzip") else 0
+        kernel = CopyKernel(self.form, 1 if self.form == "run" else self.itemsize, factor)
         return Call(kernel, places | numbers, units, grain_for(units, moved * SECONDS_PER_BYTE[self.form], self.machine.threads))
 
     def _tiles(self, rows: Span, columns: Span) -> tuple[int, int]:
         """Extents of a tile of about UNIT_BYTES: long in the columns, or square where a transpose needs whole squares."""
         item = 1 if self.form == "run" else self.itemsize
         limit = UNIT_BYTES // item
+        if self.form in ("zip", "unzip"):
+            return rows.extent, columns.block or _round_up(limit // rows.extent, 64)
         if self.form != "transpose":
             column_tile = columns.block or min(columns.extent, limit)
             return min(rows.extent, max(1, limit // column_tile)), column_tile
         lanes = self.machine.target.lanes(F4)
         row_tile = rows.block or min(_round_up(rows.extent, lanes), 4 * lanes)
         return row_tile, min(_round_up(columns.extent, lanes), _round_up(limit // row_tile, lanes))
+
+
+def _alternates(form: str, rows: Span, columns: Span) -> bool:
+    """Whether a few rows alternate in the source ("unzip") or in the target ("zip"), element by element."""
+    near, far = (rows.source, columns.source) if form == "unzip" else (rows.target, columns.target)
+    few = 2 <= rows.extent <= MOST_ALTERNATING and not (rows.block or rows.zeros)
+    return few and far == rows.extent * near and columns.extent >= 8
 
 
 def _numbers(name: str, span: Span, tile: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from ...engine.ops.gather import Gather
 from ...engine.ops.shape import Slice
 from .emit import I64, Emitter, Value
 from .kernel import Call, Kernel, Machine, NoKernel, Table, grain_for, lowers
+from .strided import picked
 
 Pattern = tuple[tuple[int, int], ...]
 """For each lane of a vector of y where it comes from: (number of a source vector, its lane); (-1, 0) is zero."""
@@ -72,20 +73,13 @@ class PickLanesKernel(Kernel):
             k.b.branch(after)
         k.b.position_at_end(after)
 
-    def pixels(self, k: Emitter, pattern: Pattern, entry: Value, source: Value, target: Value, count: Value) -> None:
+    def pixels(self, k: Emitter, pattern: Pattern, entry: Value, source: Value, target: Value, pixels: Value) -> None:
         kind = ir.VectorType(ir.IntType(8 * self.itemsize), len(pattern))
-        used = sorted({number for number, _ in pattern} - {-1})
-        pointers = [k.at(source, k.load(entry, I64, 8 * (1 + number))) for number in used]
-        with k.loop(0, count, nonempty=True) as pixel:
+        count = max(number for number, _ in pattern) + 1
+        pointers = [k.at(source, k.load(entry, I64, 8 * (1 + number))) for number in range(count)]
+        with k.loop(0, pixels, nonempty=True) as pixel:
             offset = k.mul(pixel.index, kind.count * self.itemsize)
-            k.store(self.picked(k, pattern, used, [k.load(p, kind, offset) for p in pointers]), target, offset)
-
-    def picked(self, k: Emitter, pattern: Pattern, used: list[int], vectors: list[Value]) -> Value:
-        """Lane by lane: what the pattern says; it starts from zeros and takes from one vector after the other."""
-        kept, lanes = ir.Constant(vectors[0].type, [0] * len(pattern)), len(pattern)
-        for number, vector in zip(used, vectors, strict=True):
-            kept = k.shuffle(kept, vector, [lanes + lane if own == number else i for i, (own, lane) in enumerate(pattern)])
-        return kept
+            k.store(picked(k, [k.load(p, kind, offset) for p in pointers], pattern), target, offset)
 
 
 @lowers(Slice)

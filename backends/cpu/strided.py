@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import llvmlite.ir as ir
@@ -23,6 +23,7 @@ class CopyKernel(Kernel):
 
     form: "run" copies columns that are contiguous on both sides (their unit is the byte); "splat" repeats one element along
     contiguous columns; "transpose" has rows contiguous in the source and columns contiguous in the target; "scalar" does any.
+    "unzip" and "zip" are transposes with `factor` rows that alternate on one side: [a0 b0 c0 a1 b1 c1 ...] to or from rows a, b, c.
     A tile has its own strides, so that a dimension that a blocked layout splits is still one dimension here.
     A transpose reads `columns_read` columns and writes zeros in those from there to `columns`.
     """
@@ -35,6 +36,7 @@ class CopyKernel(Kernel):
     )
     form: str
     itemsize: int
+    factor: int = 0
 
     def write(self, k: Emitter) -> None:
         _Writer(self, k).write()
@@ -44,7 +46,7 @@ class _Writer:
     """Emits one CopyKernel."""
 
     def __init__(self, spec: CopyKernel, k: Emitter) -> None:
-        self.k, self.itemsize = k, spec.itemsize
+        self.k, self.itemsize, self.factor = k, spec.itemsize, spec.factor
         self.element = ir.IntType(8 * spec.itemsize)
         self.base = {name: k.pointer(name) for name in ("source", "target", "outer")}
         self.number = {name: k.argument(name) for name in spec.parameters if not name.endswith("*")}
@@ -99,6 +101,38 @@ class _Writer:
             with k.loop(0, columns, nonempty=True) as column:
                 value = k.load(begin, self.element, k.mul(column.index, number["column_source"]))
                 k.store(value, start, k.mul(column.index, number["column_target"]))
+
+    def unzip(self, source: Value, target: Value, _rows: Value, columns: Value, _: Value) -> None:
+        self.alternate(columns, (source, None), (target, self.number["row_target"]))
+
+    def zip(self, source: Value, target: Value, _rows: Value, columns: Value, _: Value) -> None:
+        self.alternate(columns, (source, self.number["row_source"]), (target, None))
+
+    def alternate(self, columns: Value, source: tuple[Value, Value | None], target: tuple[Value, Value | None]) -> None:
+        """Between rows a stride apart and, where that is None, memory in which they alternate: whole vectors, then single columns."""
+        k, factor = self.k, self.factor
+        lanes = k.target.vector_bytes // self.itemsize
+        kind = ir.VectorType(self.element, lanes)
+        elements = range(lanes * factor)
+        if source[1] is None:
+            patterns = [[divmod(e, lanes) for e in elements if e % factor == row] for row in range(factor)]
+        else:
+            patterns = [[(e % factor, e // factor) for e in elements if e // lanes == vector] for vector in range(factor)]
+        whole = k.b.and_(columns, ir.Constant(I64, -lanes))
+        with k.loop(0, whole, lanes) as loop:
+            loaded = [k.load(self.part(source, loop.index, i, lanes), kind) for i in range(factor)]
+            for i, pattern in enumerate(patterns):
+                k.store(picked(k, loaded, pattern), self.part(target, loop.index, i, lanes))
+        with k.loop(whole, columns) as rest:
+            for i in range(factor):
+                k.store(k.load(self.part(source, rest.index, i, 1), self.element), self.part(target, rest.index, i, 1))
+
+    def part(self, side: tuple[Value, Value | None], column: Value, number: int, lanes: int) -> Value:
+        """Row `number` at a column, or the vector `number` of those that begin there."""
+        k, (pointer, stride) = self.k, side
+        if stride is not None:
+            return k.at(pointer, k.add(k.mul(stride, number), k.mul(column, self.itemsize)))
+        return k.at(pointer, k.add(k.mul(column, self.factor * self.itemsize), number * lanes * self.itemsize))
 
     def transpose(self, source: Value, target: Value, rows: Value, columns: Value, read: Value) -> None:
         k, number = self.k, self.number
@@ -161,6 +195,14 @@ def in_pieces(k: Emitter, count: Value, lanes: int, piece: Callable[[Value, int]
         with k.when(k.b.icmp_signed("!=", k.b.and_(count, ir.Constant(I64, size)), ir.Constant(I64, 0))):
             piece(k.b.and_(count, ir.Constant(I64, -2 * size)), size)
         size //= 2
+
+
+def picked(k: Emitter, vectors: Sequence[Value], pattern: Sequence[tuple[int, int]]) -> Value:
+    """Lane by lane (number of a vector, its lane); number -1 is zero."""
+    kept, lanes = ir.Constant(vectors[0].type, [0] * len(pattern)), len(pattern)
+    for number, vector in enumerate(vectors):
+        kept = k.shuffle(kept, vector, [lanes + lane if own == number else i for i, (own, lane) in enumerate(pattern)])
+    return kept
 
 
 def transposed(k: Emitter, lines: list[Value], itemsize: int) -> list[Value]:
