@@ -52,7 +52,7 @@ def _combine(function: str, parts: list[Affine]) -> Affine | None:
             return a - c, b - d
         case "mul", [(None, c), (a, b)] | [(a, b), (None, c)]:
             return a * c, b * c
-        case "div", [(a, b), (None, c)] if a is not None:
+        case "div", [(a, b), (None, c)]:
             return a / c, b / c
     return None
 

@@ -160,6 +160,7 @@ HOLDS: dict[str, dict[str, tuple[Make, str | None]]] = {
         "a whole tensor": (lambda: graph(add(conv(image()), like())), None),
         "broadcast up": (lambda: graph(add(conv(given(1, 4, 7, 5)), given(3, 1, 1, 1, name="n"))), None),
         "one number a pixel": (lambda: graph(add(conv(image()), given(2, 1, 7, 5, name="mask"))), "neither of the shape"),
+        "one number a line": (lambda: graph(add(conv(image()), given(2, 6, 7, 1, name="line"))), "neither of the shape"),
         "one number a row": (lambda: graph(add(dense(given(3, 4)), given(3, 1, name="row"))), "neither of the shape"),
         "one number an image": (lambda: graph(add(conv(image()), given(2, 1, 1, 1, name="n"))), "neither of the shape"),
         "one number a row of a stack": (lambda: graph(add(dense(given(2, 3, 4)), given(2, 3, 1, name="row"))), "neither of the shape"),

@@ -74,6 +74,19 @@ def chunks() -> Graph:
     return graph(part(x, 1, 0, 3), part(x, 1, 3, 3))
 
 
+def shared_gather() -> Graph:
+    """Many read the gather itself: replacing it for one of them would move more."""
+    x = Gather(given(1, 6, 5, 3), integers(0, 3, 1, 4, 2, 5), axis=1)
+    return graph(part(x, 1, 0, 3), *(relu(x) for _ in range(4)))
+
+
+def almost_in_order() -> Graph:
+    """The first row and the first column are where they were, two elements inside have changed places."""
+    order = np.arange(16)
+    order[[5, 10]] = 10, 5
+    return graph(reshape(Gather(reshape(given(4, 4), 16), integers(*order.tolist()), axis=0), 4, 4))
+
+
 def pixel_shuffle() -> Graph:
     x = reshape(given(1, 12, 5, 3), 1, 3, 2, 2, 5, 3)
     return graph(reshape(transpose(x, 0, 1, 4, 2, 5, 3), 1, 3, 10, 6))
@@ -188,6 +201,8 @@ HOLDS: dict[str, dict[str, tuple[Make, str | None]]] = {
     },
     "simplify_movement": {
         "pixel shuffle": (pixel_shuffle, None),
+        "almost in order": (almost_in_order, None),
+        "a gather that others read": (shared_gather, None),
         "real transpose": (lambda: graph(last(image())), None),
         "transpose and reshape": (lambda: graph(reshape(last(image()), 2, 35, 4)), None),
         "gather of repeated rows": (lambda: graph(Gather(image(), integers(1, 1, 0), axis=2)), None),
