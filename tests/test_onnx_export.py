@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx_models import compiled, node_model, onnxruntime_outputs, parsed
-from operator_oracles import assert_close
+from operator_oracles import assert_close, randn
 from test_onnx_layers import DOUBLE, HALF, LAYERS, RECURRENT
 from test_onnx_operators import ELEMENTWISE, SHAPES, Case, name_of
 
@@ -42,10 +42,6 @@ EVERY_CASE: list[tuple[Case, int]] = [
     *((case, 1) for case in (*ELEMENTWISE, *SHAPES, *LAYERS, *HALF, *DOUBLE) if "keep_aspect_ratio_policy" not in case[3]),
     *RECURRENT,
 ]
-
-
-def randn(rng: Random, *shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def graph_over(inputs: list[Input], *outputs: Node) -> Graph:

@@ -95,7 +95,9 @@ class Importer:
         operation = dc.replace(operation, attributes={name: v for name, v in attributes.items() if v is not None})
         if function := self.functions.get((operation.domain, operation.op)):
             return self._expand(function, operation, operands, scope)
-        return self._convert(Call(operation, operands, scope.opsets.get(operation.domain, 1), self), names, scope)
+        if (opset := scope.opsets.get(operation.domain)) is None and not operation.domain:
+            raise ModelError("the model does not say which opset of ai.onnx it is written in")
+        return self._convert(Call(operation, operands, opset or 1, self), names, scope)
 
     def _convert(self, call: Call, names: Names, scope: Scope) -> Sequence[Value]:
         operation = call.operation

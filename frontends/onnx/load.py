@@ -26,7 +26,7 @@ def load_proto(model: Any) -> tuple[onnx.ModelProto, pathlib.Path | None]:
         return parse(bytes(model), f"the {len(model)} bytes given"), None
     if isinstance(model, str | os.PathLike):
         path = pathlib.Path(model)
-        return parse(read(path), str(path)), path.resolve().parent
+        return parse(read(path), str(path)), path.absolute().parent
     raise ModelError(f"expected a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
 
 
@@ -66,7 +66,7 @@ def check(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and opset < OLDEST_OPSET:
         raise UnsupportedError(
-            f"{what} is written in opset {opset}; the oldest supported is {OLDEST_OPSET}. onnx.version_converter.convert_version raises it"
+            f"{what} is written in opset {opset}, the oldest supported is {OLDEST_OPSET}; onnx.version_converter can raise it"
         )
     if opset is not None and opset > newest:
         raise UnsupportedError(

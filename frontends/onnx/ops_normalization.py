@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...engine.errors import ModelError, UnsupportedError
+from ...engine.errors import ModelError
 from ...engine.expression import IDENTITY, Convert, Operand, apply
 from ...engine.graph import Constant, Node
 from ...engine.ops.elementwise import cast
@@ -21,12 +21,13 @@ from .tensors import dtype_of
 
 @converter("BatchNormalization")
 def batch_normalization(call: Call) -> Results:
-    """Batch normalisation; parameters may be of a wider dtype than x, which then is computed in."""
+    """Batch normalisation; parameters may be of a wider dtype than x, which then is computed in.
+
+    Where opsets before 14 name statistics as further results, only training has a use for them, and they are not made.
+    """
     if call.integer("spatial", 1) != 1:
         raise call.refuse("spatial")
     is_training = bool(call.integer("training_mode", 0))
-    if any(map(call.wants, range(1, 5))) and not is_training:
-        raise UnsupportedError("its statistics are asked for as results, which only training computes")
     wide = np.result_type(*(call[i].type.dtype for i in range(5)))
     operands = [call[i] if call[i].type.dtype == wide else cast(call[i], wide) for i in range(5)]
     results = _with_own_statistics(call, operands) if is_training else (BatchNorm(*operands, epsilon=call.number("epsilon")),)

@@ -30,8 +30,8 @@ def dtype_of(code: int, what: str) -> np.dtype:
     """The NumPy dtype behind an ONNX element type. Raises UnsupportedError naming `what` for strings, bfloat16 and the like."""
     if code in DTYPES:
         return DTYPES[code]
-    known = code in TensorProto.DataType.values()
-    raise UnsupportedError(f"{what} has elements of type {TensorProto.DataType.Name(code).lower() if known else code}")
+    name = TensorProto.DataType.Name(code).lower() if code in TensorProto.DataType.values() else code
+    raise UnsupportedError(f"{what} has elements of type {name}; expected floats of 16 to 64 bits, whole integers or bool")
 
 
 def code_of(dtype: np.dtype) -> int:
