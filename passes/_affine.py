@@ -103,7 +103,7 @@ def scale_input(node: Product, gain: np.ndarray, shift: np.ndarray, x: Node, ori
     if not isinstance(weight, Constant):
         return skip(f"the weight of {node.opname} is not constant")
     changed = node.replace(a=x) if isinstance(node, MatMul) else node.replace(x=x)
-    scaled = _by_input_channel(node, weight.data.astype(np.float64), gain)
+    scaled = _by_input_channel(node, weight.data, gain)
     if not shift.any():
         return _rebuilt(changed, scaled, None, origin)
     bias = _constant(node.bias, node.type.shape[channel_axis(node)])
@@ -116,11 +116,27 @@ def scale_input(node: Product, gain: np.ndarray, shift: np.ndarray, x: Node, ori
 def _by_input_channel(node: Product, weight: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """The weight times the gain of its input channel."""
     if isinstance(node, MatMul):
-        return weight * gain[:, None]
+        return _times(weight, gain[:, None])
     if isinstance(node, ConvTranspose):
-        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+        return _times(weight, gain.reshape(-1, *[1] * (weight.ndim - 1)))
     grouped = weight.reshape(node.groups, -1, *weight.shape[1:])
-    return (grouped * gain.reshape(node.groups, 1, -1, *[1] * len(node.kernel))).reshape(weight.shape)
+    return _times(grouped, gain.reshape(node.groups, 1, -1, *[1] * len(node.kernel))).reshape(weight.shape)
+
+
+def _by_output_channel(node: Product, weight: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The weight times the gain of its output channel."""
+    if isinstance(node, MatMul):
+        return _times(weight, gain)
+    if isinstance(node, Conv):
+        return _times(weight, gain.reshape(-1, *[1] * (weight.ndim - 1)))
+    grouped = weight.reshape(node.groups, -1, *weight.shape[1:])
+    return _times(grouped, gain.reshape(node.groups, 1, -1, *[1] * len(node.kernel))).reshape(weight.shape)
+
+
+def _times(weight: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The product rounded once, to the dtype of the weight, and without a copy of the weight in double precision."""
+    with np.errstate(over="ignore"):
+        return np.multiply(weight, gain, out=np.empty_like(weight), casting="same_kind")
 
 
 def _shifted_by(node: Product, weight: np.ndarray, shift: np.ndarray) -> np.ndarray | None:
@@ -155,22 +171,14 @@ def _scaled_weight(node: Product, gain: np.ndarray) -> np.ndarray | Node | None:
         return weight
     if not isinstance(weight, Constant):
         return skip(f"the weight of {node.opname} is not constant")
-    data = weight.data.astype(np.float64)
-    match node:
-        case MatMul():
-            return data * gain
-        case Conv():
-            return data * gain.reshape(-1, *[1] * (data.ndim - 1))
-        case ConvTranspose():
-            grouped = data.reshape(node.groups, -1, *data.shape[1:])
-            return (grouped * gain.reshape(node.groups, 1, -1, *[1] * len(node.kernel))).reshape(data.shape)
+    return _by_output_channel(node, weight.data, gain)
 
 
 def _rebuilt(node: Product, weight: np.ndarray | Node, bias: np.ndarray | None, origin: tuple[str, ...]) -> Node | None:
     """The node with this weight and bias (None: its own), unless they overflow its dtype."""
     dtype = _weight(node).type.dtype
+    new_weight = weight if isinstance(weight, Node) else Constant(weight)
     with np.errstate(over="ignore"):
-        new_weight = weight if isinstance(weight, Node) else Constant(weight.astype(dtype))
         new_bias = node.bias if bias is None else Constant(bias.astype(dtype))
     for made in (new_weight, new_bias):
         if isinstance(made, Constant) and not np.isfinite(made.data).all():
