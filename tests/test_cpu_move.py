@@ -22,7 +22,7 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str = "f4")
 
 def layouts(rank: int = 4) -> list[tuple[Blocked | None, Blocked | None]]:
     """Pairs of layouts of an operand and of the result."""
-    pairs = [(None, None)]
+    pairs: list[tuple[Blocked | None, Blocked | None]] = [(None, None)]
     for block in BLOCKS if rank > 1 else ():
         pairs += [(Blocked(1, block), None), (None, Blocked(1, block)), (Blocked(1, block), Blocked(1, block))]
     return pairs
@@ -231,3 +231,14 @@ def test_a_photo_is_taken_apart_by_shuffles(rng):
     x = operand("x", numbers(rng, (1, 24, 24, 3), "u1"))
     calls = lower(Transpose(x, permutation=(0, 3, 1, 2)), Machine(Target.describe("avx2"), 1))
     assert [c.kernel for c in calls] == [CopyKernel("unzip", 1, 3)]
+
+
+def test_gather_by_known_indices_is_a_few_slices(rng):
+    for indices in (2, -1, [3, 4, 5], [0, 2, 4, -1], [5, 3, 1], [7, 7, 7], [0, 1, 2, 6, 5, 4]):
+        for axis, before in itertools.product((0, 1, 2), (None, Blocked(0, 8))):
+            values = numbers(rng, (9, 8, 10))
+            x = operand("x", values, before)
+            node = Gather(x, Constant(np.array(indices)), axis=axis)
+            check_node(node, {x: values})
+            calls = lower(node, Machine(Target.describe("avx2"), 1))
+            assert all(isinstance(call.kernel, CopyKernel) for call in calls)

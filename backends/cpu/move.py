@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...engine.graph import Constant
+from ...engine.ops.gather import Gather
 from ...engine.ops.layout import Reorder
 from ...engine.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from .copies import copy
 from .kernel import Call, Machine, NoKernel, lowers
 from .view import View
+
+MOST_RUNS = 4
+"""A gather by a constant list becomes at most so many slices."""
 
 
 @lowers(Reorder)
@@ -101,13 +106,35 @@ def _borders(node: Pad, whole: View, axis: int) -> Iterator[View]:
 def _repeats(node: Pad, whole: View, axis: int) -> Iterator[tuple[View, View]]:
     """(source, target) pairs of y that fill the borders along an axis: a pair for each run of evenly spaced sources."""
     sources = node.sources(axis) + node.pads[axis][0]
-    before, end = node.pads[axis][0], node.pads[axis][0] + node.x.type.shape[axis]
-    part = _inside(node, whole, axis + 1)
-    for first, last in ((0, before), (end, len(sources))):
-        start = first
-        while start < last:
-            steps = np.diff(sources[start:last])
-            step = int(steps[0]) if len(steps) else 1
-            size = 1 + next((i for i, s in enumerate(steps) if s != step), len(steps))
-            yield part.along(axis, int(sources[start]), size, step), part.along(axis, start, size)
-            start += size
+    part, end = _inside(node, whole, axis + 1), node.pads[axis][0] + node.x.type.shape[axis]
+    for first, last in ((0, node.pads[axis][0]), (end, len(sources))):
+        for position, start, size, step in evenly_spaced(sources[first:last]):
+            yield part.along(axis, start, size, step), part.along(axis, first + position, size)
+
+
+@lowers(Gather)
+def lower_constant_gather(node: Gather, machine: Machine) -> list[Call]:
+    """By indices that are known and mostly evenly spaced: slices."""
+    if not isinstance(node.indices, Constant) or node.indices.type.rank > 1:
+        raise NoKernel("a gather that is not by a constant list of indices")
+    x, extent = View.of(node.x), node.x.type.shape[node.axis]
+    indices = np.atleast_1d(node.indices.data).astype(np.int64)
+    indices = np.where(indices < 0, indices + extent, indices)
+    runs = list(evenly_spaced(indices))
+    if len(runs) > MOST_RUNS or ((indices < 0) | (indices >= extent)).any():
+        raise NoKernel(f"a gather by indices in {len(runs)} runs, or outside of the axis")
+    if node.indices.type.rank == 0:
+        return copy(x.along(node.axis, int(indices[0]), 1).without(node.axis), View.of(node), machine)
+    pairs = [(x.along(node.axis, start, size, step), View.of(node).along(node.axis, at, size)) for at, start, size, step in runs]
+    return [call for source, target in pairs for call in copy(source, target, machine)]
+
+
+def evenly_spaced(numbers: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """(position, first number, how many, step) of runs that make up the numbers."""
+    position = 0
+    while position < len(numbers):
+        steps = np.diff(numbers[position:])
+        step = int(steps[0]) if len(steps) else 1
+        size = 1 + next((i for i, s in enumerate(steps) if s != step), len(steps))
+        yield position, int(numbers[position]), size, step
+        position += size

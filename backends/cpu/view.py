@@ -83,6 +83,10 @@ class View:
             view = view.along(axis, start, size, step)
         return view
 
+    def without(self, axis: int) -> View:
+        """A dimension of extent 1 left out."""
+        return self.transpose([i for i in range(len(self.shape)) if i != axis])
+
     def transpose(self, permutation: Sequence[int]) -> View:
         """The dimensions in another order."""
         return dc.replace(self, shape=tuple(self.shape[i] for i in permutation), lines=tuple(self.lines[i] for i in permutation))
