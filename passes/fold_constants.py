@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import numpy as np
+
 from ..engine.evaluate import evaluate_node
 from ..engine.graph import Constant, Node, Result, Uses
 from ..engine.rewrite import skip
