@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-import numpy as np
-
 from ..engine.evaluate import evaluate_node
 from ..engine.graph import Constant, Node, Result, Uses
 from ..engine.rewrite import skip
@@ -27,7 +25,7 @@ def fold_constants(node: Node, uses: Uses) -> Node | None:
     if made > max(ALWAYS, GROWTH * given):
         return skip(f"{made} bytes computed from {given} bytes of constants are not worth storing")
     value = evaluate_node(inner, values)
-    return Constant(value if inner is node else value[node.index], origin=node.origin)  # type: ignore[attr-defined]
+    return Constant(np.asarray(value[node.index] if isinstance(node, Result) else value, order="C"), origin=node.origin)
 
 
 def known(node: Node) -> np.ndarray | None:
