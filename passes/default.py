@@ -20,7 +20,7 @@ default = (
     "canonicalize",  # regions joined bring operands that are there twice
     "fold_affine",  # regions joined may be affine as a whole
     "fuse_activation",  # before residuals: the operand that has its activation inside leaves fewer readers
-    "fuse_residual",  # last: what could not go anywhere else rides along
+    "fuse_residual",  # the last to fuse: what could not go anywhere else rides along
     "fold_constants",  # weights that were reshaped on the way
     "drop_identity",  # what folding left bare
     "merge_equal",  # weights that became equal
