@@ -77,16 +77,17 @@ def _attributes(node: Node) -> list[str]:
         if "per_axis" in field.metadata and all(v == default for v in value):
             continue
         if value is not default and (isinstance(value, np.ndarray) or value != default):
-            found.append(f"{field.name}={attribute_text(value)}")
+            is_extent = "per_axis" in field.metadata or field.name in ("shape", "kernel", "sizes")
+            found.append(f"{field.name}={attribute_text(value, is_extent)}")
     return found
 
 
-def attribute_text(value: Any) -> str:
-    """(1, 1) is 1x1, ((1, 1), (0, 1)) is 1:1x0:1, an array its type."""
+def attribute_text(value: Any, is_extent: bool = False) -> str:
+    """Pairs ((1, 1), (0, 1)) are 1:1x0:1, an extent (3, 3) is 3x3, other numbers (0, 2, 3, 1) are [0,2,3,1], an array its type."""
     if isinstance(value, tuple) and value and all(isinstance(v, tuple) for v in value):
         return "x".join(":".join(map(str, v)) for v in value)
-    if isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
-        return "x".join(map(str, value))
+    if isinstance(value, tuple) and all(isinstance(v, int | float) for v in value):
+        return "x".join(map(str, value)) if is_extent and value else f"[{','.join(f'{v:g}' for v in value)}]"
     if isinstance(value, np.ndarray):
         return f"{dtype_name(value.dtype)}[{','.join(map(str, value.shape))}]"
     if isinstance(value, np.dtype):
