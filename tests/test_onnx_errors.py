@@ -134,7 +134,7 @@ def test_all_unsupported_operators_are_told_at_once() -> None:
 UNSUPPORTED: dict[str, tuple[Change, str]] = {
     "shape from data": (lambda m: retype(m, "NonZero"), "NonZero (node 'last': the shape of its result depends on data)"),
     "attribute value": (lambda m: retype(m, "Gelu", approximate="sine"), "Gelu (node 'last': approximate='sine')"),
-    "cast to text": (lambda m: retype(m, "Cast", to=TensorProto.STRING), "Cast (node 'last': the result has elements of type string;"),
+    "cast to text": (lambda m: retype(m, "Cast", to=TensorProto.STRING), "Cast (node 'last': the result has elements of type string)"),
     "text constant": (lambda m: retype_constant(m, value_string="hello"), "Constant (node 'last'"),
     "sparse constant": (lambda m: retype_constant(m, sparse_value=sparse()), "has sparse_value"),
     "text weight": (lambda m: m.graph.initializer[1].CopyFrom(text_tensor()), "tensor 'b' has elements of type string"),

@@ -118,7 +118,8 @@ class Importer:
         if len(operands) > len(function.inputs):
             raise ModelError(f"expected at most {len(function.inputs)} inputs, got {len(operands)}")
         names: Names = {**dict.fromkeys(function.inputs), **dict(zip(function.inputs, operands, strict=False))}
-        inside = scope.inside(operation, opsets=function.opsets, attributes={**function.defaults, **operation.attributes})
+        opsets = {**scope.opsets, **function.opsets}
+        inside = scope.inside(operation, opsets=opsets, attributes={**function.defaults, **operation.attributes})
         self.run(function.operations, names, inside)
         wanted = zip(function.outputs, operation.outputs, strict=False)
         return [_lookup(names, name) if asked else None for name, asked in wanted]

@@ -31,7 +31,7 @@ def dtype_of(code: int, what: str) -> np.dtype:
     if code in DTYPES:
         return DTYPES[code]
     name = TensorProto.DataType.Name(code).lower() if code in TensorProto.DataType.values() else code
-    raise UnsupportedError(f"{what} has elements of type {name}; expected floats of 16 to 64 bits, whole integers or bool")
+    raise UnsupportedError(f"{what} has elements of type {name}")
 
 
 def code_of(dtype: np.dtype) -> int:
