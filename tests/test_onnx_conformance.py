@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import difflib
 import functools
 import json
 import pathlib
@@ -142,8 +143,11 @@ def check_ledger(name: str, found: dict[str, Any], config: pytest.Config) -> Non
         return
     if stored["onnx"] != onnx.__version__:
         pytest.skip(f"the ledger is about onnx {stored['onnx']}, here is {onnx.__version__}")
+    before, now = (json.dumps(e, indent=1).splitlines() for e in (stored[name], found))
+    difference = [*difflib.unified_diff(before, now, str(LEDGER), "this run", lineterm="", n=1)]
     how = "if this is what you meant: pytest tests/test_onnx_conformance.py --update-golden, then look at `git diff tests`"
-    assert found == stored[name], how
+    if difference:
+        pytest.fail("\n".join([*difference, how]), pytrace=False)
 
 
 @pytest.fixture(scope="module")
