@@ -70,7 +70,7 @@ def numba(module: str) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A function that the body of a kernel may call."""
-    return numba("extending").register_jitable(function)
+    return numba("extending").register_jitable(inline="always")(function)
 
 
 def compiled(kernel: NumbaKernel, target: Target) -> tuple[str, Any]:
@@ -85,11 +85,19 @@ def compiled(kernel: NumbaKernel, target: Target) -> tuple[str, Any]:
             result.library.finalize()
     except errors.NumbaError as error:
         raise CompilerBug(f"{kernel}: expected a function that Numba compiles, got {error}") from error
-    module = binding().parse_assembly(result.library.get_llvm_str())
+    name, module = result.fndesc.llvm_func_name, binding().parse_assembly(result.library.get_llvm_str())
+    if reason := needs_interpreter(module, name):
+        raise CompilerBug(f"{kernel}: expected a function that neither raises nor allocates, but it {reason}")
+    return name, module
+
+
+def needs_interpreter(module: Any, name: str) -> str:
+    """What a compiled function does that only Python could follow up, or an empty string."""
     undefined = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
-    if wrong := [name for name in undefined if name not in LIBM]:
-        raise CompilerBug(f"{kernel}: expected a function that neither raises nor allocates, but it calls {', '.join(wrong)}")
-    return result.fndesc.llvm_func_name, module
+    if wrong := [function for function in undefined if function not in LIBM]:
+        return f"calls {', '.join(wrong)}"
+    ends = {str(i).strip() for block in module.get_function(name).blocks for i in block.instructions if i.opcode == "ret"}
+    return "" if ends <= {"ret i32 0"} else "can end with an exception"
 
 
 def element_type(dtype: Any) -> Any:

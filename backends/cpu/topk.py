@@ -19,12 +19,12 @@ FEW = 32
 
 def larger_first(a: Any, b: Any) -> bool:
     """Whether a comes before b among the largest."""
-    return a > b or (a != a and b == b)
+    return (a > b) | ((a != a) & (b == b))
 
 
 def smaller_first(a: Any, b: Any) -> bool:
     """Whether a comes before b among the smallest."""
-    return a < b or (b != b and a == a)
+    return (a < b) | ((b != b) & (a == a))
 
 
 @dc.dataclass(frozen=True)
