@@ -1,57 +1,53 @@
-"""Models that somebody else exported, kept beside the repository, against the outputs stored with them."""
+"""Models that others exported, on real inputs, against what onnxruntime answered: every case, every target, one thread and two."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
+import real_models
 
-import tilewright
+import tilewright as tw
+from tilewright.backends.cpu.executable import NativeExecutable
+from tilewright.backends.cpu.target import Target
+from tilewright.engine.ops import AveragePool, Conv, ConvTranspose, MatMul, MaxPool, Pointwise, Softmax
 
-MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
-QUICK = ("ImageClassifier_cifar.four", "mnist-cntk-7", "mtcnn_pnet.pair", "silero_vad_openvino_16k")
-"""Beginnings of the names of the cases that NumPy computes in reasonable time."""
-
-
-def cases() -> Iterator[Any]:
-    """MODEL.CASE of every stored case; one that is skipped where the models are not there."""
-    if not MODELS.exists():
-        yield pytest.param("none", marks=pytest.mark.skip(f"the real models are not in {MODELS}"))
-    for path in sorted((MODELS / "refs").glob("*.json")):
-        if path.stem.startswith(QUICK):
-            yield path.stem
+pytestmark = pytest.mark.skipif(not real_models.cases(), reason=real_models.MISSING)
+ON_REFERENCE = ("mnist-cntk-7", "ImageClassifier_cifar", "mtcnn_pnet.pair", "silero_vad", "oww_embedding_model.one")
+"""Small enough for the NumPy meaning in a test run; the others are compared with `tilewright compare`."""
+VECTOR_ONLY = (Conv, ConvTranspose, MatMul, MaxPool, AveragePool, Softmax, Pointwise)
 
 
-def stored(case: str) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """The inputs of a case and what is known of its outputs."""
-    spec = importlib.util.spec_from_file_location("refio", MODELS / "refio.py")
-    assert spec is not None and spec.loader is not None
-    refio = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(refio)
-    feeds, expected, _ = refio.load(str(MODELS / "refs" / case))
-    return feeds, expected
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("target", ["avx512", "avx2"])
+@pytest.mark.parametrize("case", real_models.cases())
+def test_cpu(case: str, target: str, threads: int) -> None:
+    if not Target.describe(target).is_runnable:
+        pytest.skip(f"this machine has no {target}")
+    feeds, expected = real_models.load(case)
+    session = tw.compile(real_models.model_path(case), threads=threads, target=target)
+    real_models.check(session.run(feeds), expected)
+    executable = session.executable
+    assert isinstance(executable, NativeExecutable)
+    assert [s for s in executable.steps if s.engine == "numpy"] == [], session.plan
+    assert all(s.engine == "vector" for s in executable.steps if isinstance(s.node, VECTOR_ONLY)), session.plan
 
 
-def errors(output: np.ndarray, expected: dict[str, Any]) -> tuple[float, float]:
-    """The largest difference relative to the largest output, and the rms of the difference relative to that of the output."""
-    assert (output.shape, str(output.dtype)) == (expected["shape"], expected["dtype"])
-    known = np.asarray(expected["val"] if "val" in expected else expected["full"], np.float64).reshape(-1)
-    difference = output.reshape(-1)[expected["idx"] if "idx" in expected else slice(None)].astype(np.float64) - known
-    return float(np.abs(difference).max() / np.abs(known).max()), float(np.sqrt((difference**2).mean() / (known**2).mean()))
+@pytest.mark.parametrize("accuracy", ["strict", "exact"])
+@pytest.mark.parametrize("case", [c for c in real_models.cases() if c.endswith((".kitten", ".street", ".pair", ".mandrill"))])
+def test_other_accuracies(case: str, accuracy: str) -> None:
+    feeds, expected = real_models.load(case)
+    real_models.check(tw.compile(real_models.model_path(case), accuracy=accuracy).run(feeds), expected)
 
 
-@pytest.mark.parametrize("backend", ["reference"])
-@pytest.mark.parametrize("case", list(cases()))
-def test_stored_outputs(case: str, backend: str) -> None:
-    feeds, expected = stored(case)
-    model = MODELS / f"{case.rpartition('.')[0]}.onnx"
-    outputs = tilewright.compile(model, backend=backend, passes=[]).run(feeds)
-    assert list(outputs) == [e["name"] for e in expected]
-    largest, rms = (1e-2, 1e-2) if expected[0]["dtype"] == "float16" else (1e-4, 5e-5)
-    for known in expected:
-        maximum, mean = errors(outputs[known["name"]], known)
-        assert maximum <= largest and mean <= rms, (known["name"], maximum, mean)
+@pytest.mark.parametrize("case", [c for c in real_models.cases() if c.startswith(ON_REFERENCE)])
+@pytest.mark.parametrize("passes", [None, []], ids=["passes", "no passes"])
+def test_reference(case: str, passes: list[str] | None) -> None:
+    feeds, expected = real_models.load(case)
+    real_models.check(tw.compile(real_models.model_path(case), backend="reference", passes=passes).run(feeds), expected)
+
+
+def test_plans_are_kept_for_each_shape() -> None:
+    """One session serves the two sizes of a model whose dimensions are all open, in any order."""
+    session = tw.compile(real_models.model_path("mtcnn_pnet.pair"))
+    for case in ("mtcnn_pnet.pair", "mtcnn_pnet.pair_large", "mtcnn_pnet.pair"):
+        feeds, expected = real_models.load(case)
+        real_models.check(session.run(feeds), expected)
