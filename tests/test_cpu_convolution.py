@@ -46,7 +46,7 @@ def convolution(
     _, c, *spatial = shape
     rank, groups = len(spatial), attributes.get("groups", 1)
     taps = per_axis(kernel, rank)
-    fixed = {"pads": pairs(attributes.pop("pads", 0), rank)} | {
+    fixed: dict[str, Any] = {"pads": pairs(attributes.pop("pads", 0), rank)} | {
         name: value if name == "groups" else per_axis(value, rank) for name, value in attributes.items()
     }
     x = Input(name="x", shape=shape)

@@ -35,7 +35,7 @@ def from_physical(array: np.ndarray, shape: tuple[int, ...], layout: Blocked | N
     """The logical array behind a physical one."""
     if layout is None:
         return array.reshape(shape)
-    axis, block = layout.axis, layout.block
+    axis = layout.axis
     split = np.moveaxis(array, -1, axis + 1)
     merged = split.reshape(*shape[:axis], -1, *shape[axis + 1 :])
     return merged[(slice(None),) * axis + (slice(0, shape[axis]),)]
