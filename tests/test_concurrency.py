@@ -5,8 +5,11 @@ Each test runs a few rounds; `pytest -m sweep` runs them 200 times.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
 import pathlib
+import re
 import signal
 import threading
 import time
@@ -74,6 +77,24 @@ def test_every_thread_has_its_number(rng: np.random.Generator) -> None:
     alone = Program([ProgramStep(THREAD.address(), (0, 0, 0, 0, 0), 999, 1)], 1)
     alone.run([threads.ctypes.data])
     assert set(threads.tolist()) == {0}
+
+
+@linux
+@pytest.mark.skipif(pool.HAS_WORKERS and len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+def test_workers_keep_off_the_callers_processor(rng: np.random.Generator) -> None:
+    """Woken there, a worker would wait behind its caller while another processor idles."""
+    program = RandomProgram(rng, 2)
+    libc, own = ctypes.CDLL(None), {str(t.native_id) for t in threading.enumerate()}
+    for _ in range(100):
+        before = libc.sched_getcpu()
+        program.check(rng)
+        statuses = [task / "status" for task in pathlib.Path("/proc/self/task").iterdir() if task.name not in own]
+        allowed = [re.search(r"Cpus_allowed:\s*([0-9a-f,]+)", status.read_text()) for status in statuses]
+        masks = [int(found[1].replace(",", ""), 16) for found in allowed if found]
+        if before == libc.sched_getcpu():
+            assert masks and all(not mask >> before & 1 for mask in masks)
+            return
+    pytest.fail("the system moved this thread at every run")
 
 
 @linux

@@ -11,6 +11,7 @@ import dataclasses as dc
 import time
 from string import Template
 
+from .placement import SPREAD
 from .target import Target
 from .workers import IDLE_SPINS, LEAD, LIFE, MOST_WORKERS, POOL, WORKER
 
@@ -38,7 +39,7 @@ class Walker:
         return ("tilewright_stop", "tilewright_release") if self.workers else ()
 
     def emit(self, target: Target) -> str:
-        parts = TYPES + ALONE + (POOL + TOGETHER + WORKER + LIFE + LEAD if self.workers else RUN_ALONE)
+        parts = TYPES + ALONE + (POOL + TOGETHER + WORKER + LIFE + SPREAD + LEAD if self.workers else RUN_ALONE)
         x86 = target.architecture == "x86_64"
         return Template(parts).substitute(
             pause="call void @llvm.x86.sse2.pause()" if x86 else "call void @llvm.aarch64.hint(i32 1)",

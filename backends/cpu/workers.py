@@ -11,10 +11,11 @@ IDLE_SPINS = 2000
 """How often an idle worker looks for the next run before it goes to sleep: long enough for runs that follow each other."""
 
 POOL = """
-; each on a cache line of its own: 0 epoch (the futex), 1 sleepers, 2 active, 3 open, 4 busy, 5 the job and whether to stop;
-; then 6 how many workers there are, 7 how many have taken their number, 8 their handles
+; each on a cache line of its own: 0 epoch (the futex), 1 sleepers, 2 active, 3 open, 4 busy, 5 the job, whether to stop, and
+; the processor that the workers keep off, counted from 1; then 6 how many workers there are, 7 how many have taken their number,
+; 8 their handles, 9 how many have been told to keep off
 %line = type { i32, [60 x i8] }
-%pool = type { %line, %line, %line, %line, %line, { ptr, i32, [52 x i8] }, i64, i64, [$most_workers x i64] }
+%pool = type { %line, %line, %line, %line, %line, { ptr, i32, i32, [48 x i8] }, i64, i64, [$most_workers x i64], i64 }
 
 declare i32 @sched_yield()
 declare i64 @syscall(i64, ...)
@@ -183,6 +184,8 @@ join:
   %next = add i64 %index, 1
   br label %head
 forget:
+  %placed = getelementptr %pool, ptr %pool, i32 0, i32 9
+  store i64 0, ptr %placed
   store i64 0, ptr %workers
   store i64 0, ptr %numbers
   store atomic i32 0, ptr %stop seq_cst, align 4
@@ -254,6 +257,7 @@ ask:
 together:
   %workers = sub i64 %threads, 1
   call void @hire(ptr %pool, i64 %workers)
+  call void @spread(ptr %pool)
   call void @lead(ptr %pool, ptr %job)
   call void @tilewright_release(ptr %pool)
   ret void
