@@ -84,11 +84,14 @@ def test_every_thread_has_its_number(rng: np.random.Generator) -> None:
 def test_workers_keep_off_the_callers_processor(rng: np.random.Generator) -> None:
     """Woken there, a worker would wait behind its caller while another processor idles."""
     program = RandomProgram(rng, 2)
-    libc, own = ctypes.CDLL(None), {str(t.native_id) for t in threading.enumerate()}
+    libc, tasks = ctypes.CDLL(None), pathlib.Path("/proc/self/task")
+    pool.pool().rest()
+    others = {task.name for task in tasks.iterdir()}
+    pool.pool().resume()
     for _ in range(100):
         before = libc.sched_getcpu()
         program.check(rng)
-        statuses = [task / "status" for task in pathlib.Path("/proc/self/task").iterdir() if task.name not in own]
+        statuses = [task / "status" for task in tasks.iterdir() if task.name not in others]
         allowed = [re.search(r"Cpus_allowed:\s*([0-9a-f,]+)", status.read_text()) for status in statuses]
         masks = [int(found[1].replace(",", ""), 16) for found in allowed if found]
         if before == libc.sched_getcpu():
