@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import pkgutil
 from typing import Any, Literal
 
@@ -51,9 +50,11 @@ def available(kind: Kind) -> list[str]:
 
 
 @functools.cache
-def _entry_points(kind: Kind) -> tuple[importlib.metadata.EntryPoint, ...]:
+def _entry_points(kind: Kind) -> tuple[Any, ...]:
     """What installed packages offer; kept, because asking reads the metadata of every installed package."""
-    return tuple(importlib.metadata.entry_points(group=f"{ROOT}.{kind}"))
+    from importlib.metadata import entry_points  # costs as much as a third of NumPy's import
+
+    return tuple(entry_points(group=f"{ROOT}.{kind}"))
 
 
 def missing_package(module: str, what: str) -> MachineError:
