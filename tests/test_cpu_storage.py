@@ -78,6 +78,19 @@ def test_nested_concats_and_shared_operands(n: int, rng: np.random.Generator) ->
     agrees_with_reference(Graph((x,), (conv(outer, 16, rng), inner), ("y", "inner")), rng)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_densely_connected_block(n: int, rng: np.random.Generator) -> None:
+    """Every layer reads all earlier ones, concatenated anew; with one image nothing is copied."""
+    x = image(n=n)
+    features: list[Node] = [conv(x, 32, rng)]
+    for _ in range(4):
+        before = Concat(tuple(features), axis=1) if len(features) > 1 else features[0]
+        features.append(conv(pointwise("relu", before), 16, rng, 3))
+    executable = agrees_with_reference(Graph((x,), (conv(Concat(tuple(features), axis=1), 16, rng),), ("y",)), rng)
+    copies = sum(step.node.opname == "concat" for step in executable.steps)
+    assert copies == 0 if n == 1 else copies > 0
+
+
 def test_the_same_value_twice_in_a_concat(rng: np.random.Generator) -> None:
     x = image()
     a = conv(x, 16, rng)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from ...engine.backend import Executable, Options
+from ...engine.debug import report
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
 
@@ -47,11 +48,15 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         """Lower, lay out, plan and generate."""
         import numpy as np
 
+        from ..common.nest_concats import nest_concats
         from .epilogue import split_epilogues
         from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
-        graph = split_epilogues(compute_half_in_single(graph), lanes)
-        return NativeExecutable(assign_layouts(graph, lanes), self.machine)
+        graph = nest_concats(split_epilogues(compute_half_in_single(graph), lanes))
+        executable = NativeExecutable(assign_layouts(graph, lanes), self.machine)
+        for line in executable.fallbacks():
+            report(line)
+        return executable
