@@ -47,7 +47,7 @@ class _Evaluation:
 
     def profile(self, inputs: Sequence[np.ndarray], repeats: int = 10) -> list[tuple[str, float]]:
         steps: list[tuple[str, float]] = []
-        values: dict[Any, Any] = dict(zip(self._evaluated.inputs, inputs, strict=True))
+        values: dict[Any, Any] = {n: np.asarray(a, n.type.dtype) for n, a in zip(self._evaluated.inputs, inputs, strict=True)}
         for node in self._evaluated:
             if node not in values:
                 times = []

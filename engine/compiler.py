@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import knobs, plugins
+from . import plugins
 from .backend import ACCURACIES, Backend, Executable, Options
+from .debug import dump, report
 from .errors import ModelError
 from .graph import Graph
-from .rewrite import Pass, Report, dump, run_passes
+from .rewrite import Pass, Report, run_passes
 from .session import Session
 from .source import GraphSource, Shapes, Source
 
@@ -44,10 +45,9 @@ def compile(
     options = Options(threads, accuracy, precision, target)
     machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
 
-    def build(graph: Graph, report: Report) -> Executable:
-        executable = timed("backend", machine.compile, optimize(graph, chain, report))
-        if knobs.get("debug") >= 3:
-            dump(executable.describe(), "plan", level=3)
+    def build(graph: Graph, ledger: Report) -> Executable:
+        executable = timed("backend", machine.compile, optimize(graph, chain, ledger))
+        dump(executable.describe(), "plan", level=3)
         return executable
 
     return Session(load_source(model), build, shapes)
@@ -100,6 +100,5 @@ def timed(stage: str, call: Callable[..., Any], *args: Any) -> Any:
     """The result of the call; at debug level 1 its time is printed."""
     start = time.perf_counter()
     result = call(*args)
-    if knobs.get("debug") >= 1:
-        print(f"tilewright: {stage}: {(time.perf_counter() - start) * 1e3:.1f} ms")
+    report(f"{stage}: {(time.perf_counter() - start) * 1e3:.1f} ms")
     return result

@@ -6,13 +6,12 @@ import contextlib
 import contextvars
 import dataclasses as dc
 import inspect
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from . import knobs
+from .debug import dump
 from .errors import CompilerBug
 from .graph import Graph, Input, Node, Uses
 from .verify import verify, verify_signature
@@ -92,18 +91,6 @@ def run_passes(graph: Graph, passes: Sequence[Pass], report: Report | None = Non
             verify_signature(before, verify(graph, after=name), name)
             dump(graph, f"{position:02}_{name}")
     return graph
-
-
-def dump(stage: object, title: str, level: int = 2) -> None:
-    """Show what prints itself at this debug level: on stdout, or as a file in the debug folder."""
-    if knobs.get("debug") < level:
-        return
-    if folder := knobs.get("debug_dir"):
-        path = pathlib.Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / f"{title}.txt").write_text(f"{stage}\n", encoding="utf-8")
-    else:
-        print(f"--- {title}\n{stage}")
 
 
 def _run(graph: Graph, item: Pass, report: Report) -> Graph:

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from ...engine import knobs
+from ...engine.debug import report
 from ...engine.errors import MachineWarning
 
 MAGIC = b"TILEWRIGHT OBJECT 1\n"
@@ -103,12 +104,6 @@ class ObjectCache:
 def digest(key: str, payload: bytes) -> bytes:
     """Covers the key too: a file renamed or copied under another key, say another processor's, does not match."""
     return hashlib.sha256(key.encode() + b"\0" + payload).digest()
-
-
-def report(text: str) -> None:
-    """One line at debug level 1."""
-    if knobs.get("debug") >= 1:
-        print(f"tilewright: {text}")
 
 
 _opened: dict[Path, ObjectCache] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...engine import knobs
+from ...engine.debug import dump
 from ...engine.errors import CompilerBug, MachineError
 from ..common.object_cache import open_cache
 from .target import Target, binding, host
@@ -57,6 +58,7 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
     if not target.is_runnable:
         raise MachineError(f"code for {target.name} ({target.cpu}) does not run on this machine; expected {host()[1]}")
     with lock:
+        show_sources(wanted.values(), target)
         machine = target.key
         missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
         if missing:
@@ -64,6 +66,13 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
             found = link([object_code(k, target) for k in missing], names)
             _addresses.update({(machine, name): address for name, address in found.items()})
         return {name: _addresses[machine, name] for k in wanted.values() for name in exported(k)}
+
+
+def show_sources(kernels: Iterable[Kernel], target: Target) -> None:
+    """The source of each kernel at debug level 4, also of those that need not be compiled again."""
+    if knobs.get("debug") >= 4:
+        for kernel in kernels:
+            dump(kernel.emit(target), kernel.symbol, level=4)
 
 
 def exported(kernel: Kernel) -> list[str]:
@@ -77,10 +86,7 @@ def object_code(kernel: Kernel, target: Target) -> bytes:
     key = f"{kernel.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}"
     if cache and (payload := cache.get(key)) is not None:
         return payload
-    text = kernel.emit(target)
-    if knobs.get("debug") >= 4:
-        print(f"; {kernel.symbol}\n{text}")
-    payload = compile_ir(text, target, exports=exported(kernel), optimize=getattr(kernel, "optimize", False))
+    payload = compile_ir(kernel.emit(target), target, exports=exported(kernel), optimize=getattr(kernel, "optimize", False))
     if cache:
         cache.put(key, payload)
     return payload

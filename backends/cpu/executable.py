@@ -174,8 +174,11 @@ class NativeExecutable:
             f"arena {self.storage.arena_size * mib:.2f} MiB (largest live set {self.storage.live_bound * mib:.2f}), "
             f"constants {self.constants.size * mib:.2f} MiB, scratch {self.scratch_size * mib:.2f} MiB"
         )
-        lines += [f"falls back to NumPy: {self.label(s)}: {s.reason}" for s in self.steps if s.call is None]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.fallbacks()])
+
+    def fallbacks(self) -> list[str]:
+        """One line for each node without a kernel, and why."""
+        return [f"falls back to NumPy: {self.label(s)}: {s.reason}" for s in self.steps if s.call is None]
 
 
 class Constants:
