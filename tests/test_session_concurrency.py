@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -51,7 +52,8 @@ session(images[0])
 def run(body: str, rounds: int) -> None:
     """The program in an interpreter of its own; it must end by itself, and well."""
     source = PROLOGUE + textwrap.dedent(body).replace("{rounds}", str(rounds))
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
