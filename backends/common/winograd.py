@@ -11,10 +11,13 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 TAPS = 3
+FREQUENCIES_AT_ONCE = 8
+"""Frequencies whose weights are transformed together: few enough that float64 needs little memory."""
 POINTS: dict[int, tuple[float, ...]] = {
     2: (0, 1, -1),
     4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2),
@@ -65,13 +68,15 @@ def _monic(roots: list[float]) -> np.ndarray:
     return polynomial
 
 
-def transformed_weight(weight: np.ndarray, m: int) -> np.ndarray:
-    """(k, c, 3, 3) as G g Gᵀ: (a*a, c, k) float32, computed in float64."""
+def transformed_weight(weight: np.ndarray, m: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """(k, c, 3, 3) as G g Gᵀ in float64: some frequencies at a time, and their (frequency, c, k)."""
     k, c = weight.shape[:2]
     g = transform(m).weight
-    columns = weight.reshape(-1, TAPS).astype(np.float64) @ g.T
-    both = g @ columns.reshape(k * c, TAPS, -1)
-    return np.ascontiguousarray(both.reshape(k, c, -1).transpose(2, 1, 0).astype(np.float32))
+    both = np.kron(g, g)
+    taps = np.ascontiguousarray(weight.reshape(k, c, TAPS**2).transpose(2, 1, 0), np.float64).reshape(TAPS**2, c * k)
+    for start in range(0, len(both), FREQUENCIES_AT_ONCE):
+        part = both[start : start + FREQUENCIES_AT_ONCE]
+        yield slice(start, start + len(part)), (part @ taps).reshape(len(part), c, k)
 
 
 @dc.dataclass(frozen=True)

@@ -73,12 +73,15 @@ class _Plan:
 
     def packed_weight(self) -> np.ndarray:
         """(group, frequency, channel, k of the group)."""
-        u = transformed_weight(self.weight, self.m)
-        frequencies, channels, outputs = u.shape
-        padded = np.zeros((frequencies, self.channel_blocks * self.lanes, self.vectors_all * self.lanes), np.float32)
-        padded[:, :channels, :outputs] = u
-        split = padded.reshape(frequencies, padded.shape[1], self.groups, -1)
-        return np.ascontiguousarray(split.transpose(2, 0, 1, 3))
+        outputs, channels = self.weight.shape[:2]
+        width = self.vectors * self.lanes
+        padded = np.zeros((self.vectors_all * self.lanes, *self.weight.shape[1:]), np.float32)
+        padded[:outputs] = self.weight
+        packed = np.zeros((self.groups, self.frequencies, self.channel_blocks * self.lanes, width), np.float32)
+        for frequencies, part in transformed_weight(padded, self.m):
+            split = part.reshape(len(part), channels, self.groups, width)
+            packed[:, frequencies, :channels] = split.transpose(2, 0, 1, 3)
+        return packed
 
     def calls(self) -> list[Call]:
         """One fused step, or an input step and a product step."""
