@@ -48,7 +48,7 @@ class NativeExecutable:
         self._place_constants()
         self.scratch_size = max((self._scratch_size(s.call) for s in self.steps if s.call), default=0)
         self.program = self._program()
-        self.constants.forget()
+        self._forget_originals()
         self._contexts: list[tuple[Arena, Arena]] = []
         self._lock = threading.Lock()
 
@@ -62,6 +62,11 @@ class NativeExecutable:
             except NoKernel as reason:
                 steps.append(Step(node, None, str(reason)))
         return steps
+
+    def _forget_originals(self) -> None:
+        """Packed weights and tables have been copied into the constants, and every address is in the program."""
+        self.constants.forget()
+        self.steps = [dc.replace(s, call=dc.replace(s.call, arguments={})) if s.call else s for s in self.steps]
 
     def _is_done(self, node: Node, call: Call) -> bool:
         """Whether the call copies an operand of a Concat that was computed in its place."""
