@@ -26,7 +26,12 @@ TABLE: dict[str, Knob] = {
         0,
         "1: stages, times, fallbacks; 2: the graph after each pass that changed it; 3: the plan; 4: kernel sources",
     ),
-    "debug_dir": Knob("TILEWRIGHT_DEBUG_DIR", str, "", "a folder that receives 00_import.txt, 01_fold_batchnorm.txt, ... at debug level 2"),
+    "debug_dir": Knob(
+        "TILEWRIGHT_DEBUG_DIR",
+        str,
+        "",
+        "a folder that receives what debug levels 2 to 4 show as files: 00_import.txt, 02_fold_constants.txt, ..., plan.txt",
+    ),
     "cache_dir": Knob("TILEWRIGHT_CACHE_DIR", str, "", "where compiled kernels are kept; empty: the user's cache folder; 'off': nowhere"),
     "threads": Knob("TILEWRIGHT_THREADS", int, 0, "threads of the cpu backend; 0: as many as this process may use"),
     "target": Knob("TILEWRIGHT_TARGET", str, "", "the cpu backend's target: native, avx512, avx2 or neon; empty: native"),

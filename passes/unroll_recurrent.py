@@ -17,7 +17,6 @@ MOST_STEPS = 16
 
 
 def unroll_recurrent(graph: Graph) -> Graph:
-    """Spell out every recurrent layer with few steps and no sequence lengths."""
     spelled: dict[Node, tuple[Node, ...]] = {}
     new: dict[Node, Node] = {}
     for old in graph:

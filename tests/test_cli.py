@@ -12,6 +12,7 @@ from command_line import REAL_MODELS, REFERENCE, Command, assert_wrong_input
 from PIL import Image
 
 import tilewright as tw
+from tilewright.passes.default import default
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_pictures_make_a_batch_and_are_classified(cli: Command, rng: np.random.G
         (["run", "lenet5", "--random", "--shape", "image=1x1"], ["expected rank 4"]),
         (["run", "lenet5", "--random", "--shape", "1x1x28x28"], ["expected NAME=1x3x224x224"]),
         (["run", "lenet5", "--random", "--shape", "picture=1x1x28x28"], ["no input named picture"]),
+        (["show", "resnet18", "--shape", "picture=1x3x64x64"], ["no input named picture", "image: f32[batch,3,height,width]"]),
         (["run", "lenet5", "--random", "--passes", "fold_laundry"], ["no 'fold_laundry' among the passes"]),
         (["run", "lenet5", "--input", "mask=x.npy"], ["no input named 'mask'", "image: f32"]),
         (["run", "lenet5", "--input", "image=missing.npy"], ["cannot read 'missing.npy'"]),
@@ -147,7 +149,7 @@ def test_show_prints_both_graphs_costs_and_plan(cli: Command) -> None:
 def test_show_stops_where_it_is_told(cli: Command) -> None:
     none = cli("show", "lenet5", "--passes", "", *REFERENCE)
     some = cli("show", "lenet5", "--passes", "fold_constants,fuse_activation", "--stop-after", "fold_constants", *REFERENCE)
-    assert "after 0 passes: 16 nodes" in none.out and "after 1 passes: 13 nodes" in some.out
+    assert "after 0 passes: 16 nodes" in none.out and "after 1 pass: 13 nodes" in some.out
 
 
 def test_compare_ends_with_1_where_backends_differ(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +164,8 @@ def test_compare_ends_with_1_where_backends_differ(cli: Command, monkeypatch: py
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        ("ops", ["Conv ", "MaxPool", "LSTM", "Pointwise tanh"]),
-        ("passes", ["fold_batchnorm"]),
+        ("ops", ["Conv ", "MaxPool", "LSTM", "Pointwise tanh", "max($0, 0)"]),
+        ("passes", ["fold_batchnorm", "lstm|gru|rnn(x"]),
         ("backends", ["reference", "onnxruntime"]),
         ("models", ["lenet5", "ResNet-18, 1000 classes"]),
         ("knobs", ["TILEWRIGHT_DEBUG ", "TILEWRIGHT_CACHE_DIR"]),
@@ -174,6 +176,13 @@ def test_list(what: str, expected: list[str], cli: Command) -> None:
     assert ending.code == 0 and ending.err == ""
     for text in expected:
         assert text in ending.out
+
+
+def test_list_tells_every_place_of_a_pass_and_counts_like_a_person(cli: Command) -> None:
+    first, last = (str(f(i for i, name in enumerate(default, start=1) if name == "fold_constants")) for f in (min, max))
+    assert re.search(rf"^fold_constants +{first}, (\d+, )*{last} ", cli("list", "passes").out, re.MULTILINE)
+    models = cli("list", "models").out
+    assert models.index("resnet50 ") < models.index("resnet101 ")
 
 
 def test_list_says_what_a_backend_lacks(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:

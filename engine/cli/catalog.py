@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
+from collections import defaultdict
 from collections.abc import Callable
 
 from .. import knobs, ops, plugins
 from ..backend import Options
 from ..compiler import default_passes
 from ..errors import TilewrightError
-from ..expression import FUNCTIONS
+from ..expression import FUNCTIONS, Operand, apply
 from ..graph import Node
 from . import console
 
@@ -30,17 +32,20 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def operators() -> Rows:
-    """Every node class, and what Pointwise can compute."""
+    """Every node class, and what Pointwise can compute: how a function is spelled in terms of others, or how it is printed."""
     found = [value for name in ops.__all__ if isinstance(value := getattr(ops, name), type) and issubclass(value, Node)]
-    rows = [[kind.__name__, purpose(kind)] for kind in found]
-    return [*rows, *([f"Pointwise {name}", f"{f.arity} operands"] for name, f in FUNCTIONS.items())]
+    rows = [[kind.__name__, purpose(kind)] for kind in sorted(found, key=lambda kind: kind.__name__.lower())]
+    spelled = {name: f.definition or apply(name, *map(Operand, range(f.arity))) for name, f in FUNCTIONS.items()}
+    return [*rows, *([f"Pointwise {name}", str(expression)] for name, expression in spelled.items())]
 
 
 def passes() -> Rows:
-    """The default passes in their order, then the others."""
-    order = default_passes()
-    names = [*order, *(name for name in plugins.available("passes") if name not in order)]
-    return [[name, str(order.index(name) + 1) if name in order else "-", purpose(plugins.load("passes", name))] for name in names]
+    """The default passes with their places in the order, then the others."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for place, name in enumerate(default_passes(), start=1):
+        places[name].append(str(place))
+    names = [*places, *(name for name in plugins.available("passes") if name not in places)]
+    return [[name, ", ".join(places.get(name, "-")), purpose(plugins.load("passes", name))] for name in names]
 
 
 def backends() -> Rows:
@@ -49,8 +54,9 @@ def backends() -> Rows:
 
 
 def models() -> Rows:
-    """The zoo."""
-    found = {name: plugins.load("models", name) for name in plugins.available("models")}
+    """The zoo; resnet18 comes before resnet101."""
+    names = sorted(plugins.available("models"), key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    found = {name: plugins.load("models", name) for name in names}
     return [[name, getattr(model, "summary", purpose(model))] for name, model in found.items()]
 
 

@@ -1,4 +1,4 @@
-"""Write a model as an ONNX file."""
+"""Write a model, with its input shapes fixed, as an ONNX file."""
 
 from __future__ import annotations
 

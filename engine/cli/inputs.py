@@ -38,6 +38,8 @@ def wants_inputs(arguments: argparse.Namespace) -> bool:
 
 def require_shapes(source: Source, fixed: Shapes) -> dict[str, tuple[int, ...]]:
     """The shape of every input: from --shape, declared or typical. Raises ModelError for those left open."""
+    if unknown := fixed.keys() - {s.name for s in source.inputs}:
+        raise ModelError(f"--shape: no input named {', '.join(sorted(unknown))}; the model takes {', '.join(map(str, source.inputs))}")
     known = {s.name: shape for s in source.inputs if (shape := s.shape_in_advance) is not None} | dict(fixed)
     if left_open := [spec for spec in source.inputs if spec.name not in known]:
         raise ModelError(f"the model leaves dimensions open: {', '.join(map(str, left_open))}; fix them with {_shape_option(left_open[0])}")

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     chain = chosen_passes(arguments)
     report = Report()
     optimized = optimize(graph, chain, report)
-    for title, stage in (("imported", graph), (f"after {len(chain)} passes", optimized)):
+    for title, stage in (("imported", graph), (f"after {len(chain)} pass{'' if len(chain) == 1 else 'es'}", optimized)):
         console.heading(f"{title}: {_counts(stage)}")
         console.print_text(str(stage))
     console.heading("costs after the passes")
