@@ -190,7 +190,7 @@ def assert_close(found: np.ndarray, wanted: Any, relative: float, absolute: floa
     rounded = np.where(np.abs(wide) > largest, np.copysign(np.inf, wide), wide)
     with np.errstate(invalid="ignore"):
         error = np.abs(found.astype(np.float64) - rounded)
-    fine = (error <= relative * np.abs(rounded) + absolute) | (found == rounded) | (np.isnan(found) & np.isnan(rounded))
+        fine = (error <= relative * np.abs(rounded) + absolute) | (found == rounded) | (np.isnan(found) & np.isnan(rounded))
     if not fine.all():
         worst = np.unravel_index(np.argmax(np.where(fine, 0, np.nan_to_num(error, nan=np.inf))), fine.shape)
         raise AssertionError(f"{what}: {(~fine).sum()} of {fine.size} wrong; at {worst} got {found[worst]}, expected {wide[worst]}")
