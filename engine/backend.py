@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses as dc
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .graph import Graph
+from .graph import Graph, Node
 
 ACCURACIES = ("fast", "strict", "exact")
 
@@ -46,6 +46,19 @@ class Executable(Protocol):
         ...
 
 
+@runtime_checkable
+class Itemized(Protocol):
+    """An Executable whose steps are those of a graph, one or several for a node."""
+
+    def items(self) -> list[tuple[Node, str]]:
+        """For each step of `profile`, in the same order: the node that it computes, and the family of its kernel."""
+        ...
+
+    def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
+        """Median seconds of every step for a node of these kinds, each repeated by itself so that its data are warm; 0 for others."""
+        ...
+
+
 class Backend(Protocol):
     """A way to run graphs. `plugins.load("backends", name)` is a callable that makes one from Options."""
 
@@ -53,6 +66,18 @@ class Backend(Protocol):
 
     def compile(self, graph: Graph) -> Executable:
         """Lower the graph, plan it and generate its code. Raises UnsupportedError with everything it cannot do."""
+        ...
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """A Backend that knows how many threads it uses and what they can do at most."""
+
+    @property
+    def threads(self) -> int: ...
+
+    def peak(self) -> float:
+        """Arithmetic operations a second on registers alone, by all threads, measured now."""
         ...
 
 

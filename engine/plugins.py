@@ -22,7 +22,7 @@ def load(kind: Kind, name: str) -> Any:
     names its contents in `__all__`, as the zoo does, is asked first.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
-    for point in _entry_points(kind):
+    for point in entry_points(kind):
         if point.name == name:
             return point.load()
     if not all(map(str.isidentifier, name.split("."))):
@@ -46,15 +46,15 @@ def available(kind: Kind) -> list[str]:
     package = importlib.import_module(f"{ROOT}.{kind}")
     modules = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")} - NOT_PLUGINS
     ours = getattr(package, "__all__", modules)
-    return sorted(set(ours) | {p.name for p in _entry_points(kind)})
+    return sorted(set(ours) | {p.name for p in entry_points(kind)})
 
 
 @functools.cache
-def _entry_points(kind: Kind) -> tuple[Any, ...]:
-    """What installed packages offer; kept, because asking reads the metadata of every installed package."""
-    from importlib.metadata import entry_points  # costs as much as a third of NumPy's import
+def entry_points(kind: Kind | Literal["engines"]) -> tuple[Any, ...]:
+    """What installed packages offer under `tilewright.<kind>`; kept, because asking reads the metadata of every installed package."""
+    from importlib import metadata  # costs as much as a third of NumPy's import
 
-    return tuple(entry_points(group=f"{ROOT}.{kind}"))
+    return tuple(metadata.entry_points(group=f"{ROOT}.{kind}"))
 
 
 def missing_package(module: str, what: str) -> MachineError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from typing import Any
 
 from ...engine.backend import Executable, Options
 from ...engine.debug import report
@@ -43,6 +45,21 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         for module in (*VECTOR_KERNELS, *NUMBA_KERNELS):
             importlib.import_module(f".{module}", __name__)
         self.machine = Machine(resolve(options.target), options.threads or default_threads(), options.accuracy)
+
+    @property
+    def threads(self) -> int:
+        """See engine.backend.Measurable."""
+        return self.machine.threads
+
+    def peak(self) -> float:
+        """See engine.backend.Measurable."""
+        return self._ceiling.measure()
+
+    @functools.cached_property
+    def _ceiling(self) -> Any:
+        from .peak import Peak
+
+        return Peak(self.machine)
 
     def compile(self, graph: Graph) -> Executable:
         """Lower, lay out, plan and generate."""

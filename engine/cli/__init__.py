@@ -1,4 +1,4 @@
-"""The command line: `tilewright run|show|compare|list|export|demo`."""
+"""The command line: `tilewright run|show|compare|bench|list|export|demo`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from .. import plugins
-from . import catalog, compare, demo, export, failure, run, show
+from . import bench, catalog, compare, demo, export, failure, run, show
 from .arguments import Parser
 
-COMMANDS = {"run": run, "show": show, "compare": compare, "list": catalog, "export": export, "demo": demo}
+COMMANDS = {"run": run, "show": show, "compare": compare, "bench": bench, "list": catalog, "export": export, "demo": demo}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,9 +19,13 @@ class Parser(argparse.ArgumentParser):
         raise ModelError(f"{message}; see `{self.prog} --help`")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """MODEL and the shapes of its open dimensions."""
-    parser.add_argument("model", metavar="MODEL", help="an ONNX file, or a name that `tilewright list models` prints")
+def add_model(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """MODEL, or `models`, and the shapes of open dimensions."""
+    what = "an ONNX file, or a name that `tilewright list models` prints"
+    if several:
+        parser.add_argument("models", nargs="+", metavar="MODEL", help=what)
+    else:
+        parser.add_argument("model", metavar="MODEL", help=what)
     parser.add_argument(
         "--shape", action="append", default=[], type=_shape, metavar="NAME=1x3x224x224", help="fix the shape of an input (repeatable)"
     )
@@ -107,6 +111,23 @@ def size(text: str) -> tuple[int, int]:
 @_reader("numbers like 104,117,123")
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
+
+
+@_reader("names like onnxruntime,openvino")
+def names(text: str) -> tuple[str, ...]:
+    """`a, b` is (a, b)."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise ValueError
+    return found
+
+
+@_reader("a number of seconds above 0")
+def seconds(text: str) -> float:
+    """A length of time."""
+    if not 0 < (value := float(text)) < float("inf"):
+        raise ValueError
+    return value
 
 
 def _natural(text: str) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .. import knobs
 
@@ -71,6 +72,28 @@ def working(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(Text(printable(what))):
         yield
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal: each call says what begins now. It is drawn at these calls alone, so that it disturbs no measurement."""
+    if not sys.stderr.isatty() or knobs.get("debug"):
+        yield lambda what: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        done = itertools.count()
+        yield lambda what: bar.update(task, completed=next(done), description=rich_text(what), refresh=True)
+
+
+def rich_text(text: str) -> str:
+    """The text for places where rich would read markup."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def quantity(value: float, unit: str) -> str:
