@@ -11,7 +11,7 @@ import numpy as np
 from ..engine.backend import Options
 from ..engine.errors import ModelError
 from ..engine.evaluate import evaluate, evaluate_node, widen
-from ..engine.graph import Graph
+from ..engine.graph import Constant, Graph, Result
 
 
 class reference:  # noqa: N801 - a plug-in is found by its name
@@ -49,11 +49,13 @@ class _Evaluation:
         steps: list[tuple[str, float]] = []
         values: dict[Any, Any] = {n: np.asarray(a, n.type.dtype) for n, a in zip(self._evaluated.inputs, inputs, strict=True)}
         for node in self._evaluated:
-            if node not in values:
-                times = []
-                for _ in range(repeats):
-                    start = time.perf_counter()
-                    values[node] = evaluate_node(node, values)
-                    times.append(time.perf_counter() - start)
-                steps.append((repr(node), float(np.median(times))))
+            if node in values:
+                continue
+            times = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                values[node] = evaluate_node(node, values)
+                times.append(time.perf_counter() - start)
+            if not isinstance(node, Constant | Result):
+                steps.append((f"{node.opname} {', '.join(node.origin)}".rstrip(), float(np.median(times))))
         return steps

@@ -41,6 +41,8 @@ def compile(
     """
     if accuracy not in ACCURACIES:
         raise ModelError(f"accuracy={accuracy!r}: expected one of {', '.join(ACCURACIES)}")
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads={threads}: expected at least 1, or None for as many as this process may use")
     chain = resolve_passes(passes)
     options = Options(threads, accuracy, precision, target)
     machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
@@ -61,6 +63,8 @@ def optimize(graph: Graph, passes: Sequence[str | Pass] | None = None, report: R
 
 def resolve_passes(passes: Sequence[str | Pass] | None) -> list[Pass]:
     """Functions for names; None: the default order."""
+    if isinstance(passes, str):
+        raise ModelError(f"passes: expected a list of names or functions, got {passes!r}")
     chosen = passes if passes is not None else default_passes()
     return [plugins.load("passes", p) if isinstance(p, str) else p for p in chosen]
 

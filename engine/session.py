@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from .backend import Executable
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Report
-from .source import NeedsValues, Shapes, Source, check_input, check_inputs
+from .source import NeedsValues, Shapes, Source, apart, check_inputs, check_out, check_shape
 
 MAX_PLANS = 8
 
@@ -32,19 +32,18 @@ class Session:
     def run(self, inputs: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """One array for each output name. The caller owns them; with `out` the given C-contiguous arrays are filled and returned.
 
+        Inputs may have any strides, and may share memory with arrays of `out`.
         Raises ModelError when an input is missing, unknown, or of another dtype or shape than the model declares.
         """
         arrays = check_inputs(self.source.inputs, inputs)
         executable = self._executable(arrays)
-        targets = None if out is None else [self._checked_out(out, executable, i) for i in range(len(self.source.output_names))]
-        return dict(zip(self.source.output_names, executable.run(list(arrays.values()), targets), strict=True))
+        targets = None if out is None else check_out(executable.graph, out)
+        given = [apart(array, targets or ()) for array in arrays.values()]
+        return dict(zip(self.source.output_names, executable.run(given, targets), strict=True))
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """Inputs by position; the one output, or a tuple of them where there are several."""
-        names = [spec.name for spec in self.source.inputs]
-        if len(arrays) != len(names):
-            raise ModelError(f"expected {len(names)} inputs ({', '.join(names)}), got {len(arrays)}")
-        results = tuple(self.run(dict(zip(names, arrays, strict=True))).values())
+        results = tuple(self.run(self._by_name(arrays)).values())
         return results[0] if len(results) == 1 else results
 
     @property
@@ -71,17 +70,14 @@ class Session:
 
     def profile(self, *arrays: np.ndarray, repeats: int = 10) -> list[tuple[str, float]]:
         """(step, median seconds) for every step of one run on these inputs."""
-        checked = check_inputs(self.source.inputs, dict(zip((s.name for s in self.source.inputs), arrays, strict=True)))
+        checked = check_inputs(self.source.inputs, self._by_name(arrays))
         return self._executable(checked).profile(list(checked.values()), repeats)
 
-    def _checked_out(self, out: Mapping[str, np.ndarray], executable: Executable, position: int) -> np.ndarray:
-        name, expected = self.source.output_names[position], executable.graph.outputs[position].type
-        if name not in out:
-            raise ModelError(f"out: no array for output {name}")
-        array = out[name]
-        if array.dtype != expected.dtype or array.shape != expected.shape or not array.flags.c_contiguous or not array.flags.writeable:
-            raise ModelError(f"out[{name!r}]: expected a writeable C-contiguous {expected}, got {array.dtype} {array.shape}")
-        return array
+    def _by_name(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        names = [spec.name for spec in self.source.inputs]
+        if len(arrays) != len(names):
+            raise ModelError(f"expected one array for each input ({', '.join(names)}), got {len(arrays)}")
+        return dict(zip(names, arrays, strict=True))
 
     def _executable(self, arrays: dict[str, np.ndarray]) -> Executable:
         with self._lock:
@@ -114,7 +110,7 @@ class Session:
             )
         for spec in self.source.inputs:
             if spec.name in given:
-                check_input(spec, np.broadcast_to(np.zeros((), spec.dtype), given[spec.name]))
+                given[spec.name] = check_shape(spec, given[spec.name])
             elif (shape := spec.shape_in_advance) is not None:
                 given[spec.name] = shape
         return given if len(given) == len(self.source.inputs) else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -97,22 +98,67 @@ def _order_hint(spec: InputSpec, array: np.ndarray) -> str:
     return ""
 
 
+def check_shape(spec: InputSpec, shape: Any) -> tuple[int, ...]:
+    """The shape that somebody gives for an input; ModelError unless the model can take it."""
+    if not isinstance(shape, tuple | list) or not all(isinstance(d, int | np.integer) and d >= 0 for d in shape):
+        raise ModelError(f"shapes: input {spec}: expected a tuple of sizes, got {shape!r}")
+    sizes = tuple(map(int, shape))
+    check_input(spec, np.broadcast_to(np.zeros((), spec.dtype), sizes))
+    return sizes
+
+
 def check_inputs(specs: Sequence[InputSpec], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inputs as arrays in the model's order. Raises ModelError when one is missing, unknown, or does not fit."""
     names = [spec.name for spec in specs]
+    if not isinstance(inputs, Mapping):
+        raise ModelError(f"expected arrays by the names of the inputs ({', '.join(names)}), got {type(inputs).__name__}")
     if missing := [n for n in names if n not in inputs]:
         raise ModelError(f"missing input {', '.join(missing)}; the model takes {', '.join(map(str, specs))}")
     if surplus := [n for n in inputs if n not in names]:
         raise ModelError(f"no input named {', '.join(surplus)}; the model takes {', '.join(map(str, specs))}")
     checked, symbols = {}, dict[str, int]()
     for spec in specs:
-        array = np.asarray(inputs[spec.name])
+        array = _as_array(spec, inputs[spec.name])
         check_input(spec, array)
         for symbol, size in zip(spec.shape, array.shape, strict=True):
             if isinstance(symbol, str) and symbols.setdefault(symbol, size) != size:
                 raise ModelError(f"input {spec}: dimension {symbol} is {size} here and {symbols[symbol]} in another input")
         checked[spec.name] = array
     return checked
+
+
+def _as_array(spec: InputSpec, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ModelError(f"input {spec}: expected an array, got {type(value).__name__}: {error}") from error
+
+
+def check_out(graph: Graph, out: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays to fill, in the graph's order. Raises ModelError when one is missing, unknown, does not fit, or overlaps another."""
+    types = {name: node.type for name, node in zip(graph.output_names, graph.outputs, strict=True)}
+    if wrong := [*(n for n in types if n not in out), *(n for n in out if n not in types)]:
+        raise ModelError(f"out: expected arrays for {', '.join(types)}; missing or unknown: {', '.join(map(str, wrong))}")
+    for name, expected in types.items():
+        array = out[name]
+        if not isinstance(array, np.ndarray) or (array.dtype, array.shape) != (expected.dtype, expected.shape):
+            raise ModelError(f"out[{name!r}]: expected an array {expected}, got {describe(array)}")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise ModelError(f"out[{name!r}]: expected a writeable C-contiguous array, got one with strides {array.strides}")
+    for (one, a), (other, b) in itertools.combinations(out.items(), 2):
+        if np.may_share_memory(a, b):
+            raise ModelError(f"out: the arrays of {one} and {other} overlap")
+    return [out[name] for name in types]
+
+
+def apart(array: np.ndarray, targets: Sequence[np.ndarray]) -> np.ndarray:
+    """The array, or a copy of it where it would be overwritten while it is read."""
+    return array.copy() if any(np.may_share_memory(array, t) for t in targets) else array
+
+
+def describe(value: Any) -> str:
+    """An array's dtype and shape, else the type of the value."""
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def specialize(source: Source, inputs: Mapping[str, np.ndarray]) -> Graph:
