@@ -90,6 +90,21 @@ def test_export_gives_the_same_numbers(model, shape):
     assert np.abs(exact - theirs).max() <= 1e-4 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("accuracy", ["fast", "exact"])
+@pytest.mark.parametrize(("model", "shape"), [(lenet5, (3, 1, 28, 28)), (resnet18, (1, 3, 224, 224))], ids=["lenet5", "resnet18"])
+def test_generated_kernels_give_the_numbers_of_the_export(model, shape, accuracy):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    image = normal(*shape)
+    exported = plugins.load("frontends", "onnx.export")(tw.load(model, {"image": shape})).SerializeToString()
+    (theirs,) = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"]).run(None, {"image": image})
+    for given in (model, exported):
+        session = tw.compile(given, shapes={"image": shape}, accuracy=accuracy)
+        ours = session(image)
+        assert "0 numba steps, 0 numpy steps" in session.plan
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
+        assert np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2)) <= 5e-5
+
+
 @pytest.mark.parametrize("model", [resnet18, resnet152], ids=lambda m: m.name)
 def test_activations_stay_in_range(model):
     (logits,) = run(model, normal(1, 3, 32, 32))
