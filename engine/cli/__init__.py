@@ -1,4 +1,4 @@
-"""The command line: `tilewright run|show|compare|bench|list|export|demo`."""
+"""The command line: `tilewright run|show|compare|bench|profile|list|export|demo`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import sys
 from collections.abc import Sequence
 
 from .. import plugins
-from . import bench, catalog, compare, demo, export, failure, run, show
+from . import bench, catalog, compare, demo, export, failure, profile, run, show
 from .arguments import Parser
 
-COMMANDS = {"run": run, "show": show, "compare": compare, "bench": bench, "list": catalog, "export": export, "demo": demo}
+COMMANDS = {
+    "run": run,
+    "show": show,
+    "compare": compare,
+    "bench": bench,
+    "profile": profile,
+    "list": catalog,
+    "export": export,
+    "demo": demo,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -90,11 +90,12 @@ def measured(model: str, source: Source, arguments: argparse.Namespace, progress
     graph = specialize(source, inputs)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(onnx_file(model, graph, folder), fixed, dimensions(source, fixed), arguments.threads, arguments.accuracy)
-        contest = Contest(source.name, task, optimize(graph).flops(), inputs, arguments.rounds, arguments.window, arguments.tolerance)
+        name = pathlib.Path(model).stem if os.path.exists(model) else model
+        contest = Contest(name, task, optimize(graph).flops(), inputs, arguments.rounds, arguments.window, arguments.tolerance)
         try:
             return bench(contest, arguments.against, progress)
         except EngineFailed as error:
-            raise MachineError(f"{source.name}: Tilewright could not run: {error}") from None
+            raise MachineError(f"{name}: Tilewright could not run: {error}") from None
 
 
 def onnx_file(model: str, graph: Graph, folder: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ..compiler import compile, load_source, optimize, resolve_passes
 from ..errors import ModelError
 from ..graph import Constant, Graph, Input, Node
+from ..profiling import moved_bytes
 from ..rewrite import Pass, Report
 from ..source import NeedsValues, Source, specialize
 from . import console
@@ -75,7 +76,7 @@ def costs(graph: Graph) -> list[list[str]]:
             continue
         weights = {o for o in node.operands if isinstance(o, Constant)} - counted
         counted |= weights
-        moved = sum(t.nbytes for n in (node, *node.operands) for t in n.types)
+        moved = moved_bytes(node)
         for key in (node.opname, "total"):
             for i, amount in enumerate((1, node.flops(), moved, sum(w.type.size for w in weights))):
                 totals[key][i] += amount

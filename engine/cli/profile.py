@@ -1,0 +1,137 @@
+"""Show where the time of a run goes: each step under the names of the model, totals by kernel, and what is lost between them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .. import plugins
+from ..backend import Backend, Itemized, Measurable, Options
+from ..compiler import load_source, optimize, resolve_passes
+from ..profiling import Profile, Row, measure, totals
+from ..source import specialize
+from . import console
+from .arguments import add_compilation, add_inputs, add_model, positive
+from .inputs import gather, wants_inputs
+
+STEP = ["operator", "kernel", "time", "share", "GFLOP/s", "% of peak", "GB/s", "names in the model"]
+TOTAL = ["operator", "kernel", "steps", "time", "share", "GFLOP/s", "% of peak", "GB/s"]
+PEAKS = 9
+"""How often the ceiling is measured; everything that can happen lowers it."""
+NAMES = 3
+"""How many names of a fused node are printed."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `tilewright profile`."""
+    add_model(parser)
+    parser.add_argument("--top", type=positive, metavar="K", help="only the K slowest steps, the slowest first; default: all, in order")
+    parser.add_argument(
+        "--repeat",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="every time is the median of N runs, of three such blocks the middle one; default: 10",
+    )
+    add_compilation(parser)
+    add_inputs(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """0 when the model ran."""
+    source = load_source(arguments.model)
+    arguments.random = arguments.random or not wants_inputs(arguments)
+    inputs = gather(source, arguments)
+    arrays = list(inputs.values())
+    with console.working(f"compiling {source.name} for {arguments.backend}"):
+        graph = optimize(specialize(source, inputs), resolve_passes(arguments.passes))
+        backend = make_backend(arguments, arguments.threads)
+        executable = backend.compile(graph)
+    if not isinstance(executable, Itemized) or not isinstance(backend, Measurable):
+        print_steps(executable.profile(arrays, arguments.repeat))
+        return 0
+    with console.working(f"measuring {source.name}"):
+        peak = max(backend.peak() for _ in range(PEAKS))
+        single = executable if backend.threads == 1 else make_backend(arguments, 1).compile(graph)
+        profile = measure(executable, single, backend.threads, arrays, arguments.repeat)
+    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    console.heading(f"{source.name}: {console.quantity(graph.flops(), 'FLOP')}, {threads}, peak {peak / 1e9:.4g} GFLOP/s")
+    print_rows(profile, peak, arguments.top)
+    print_summary(profile)
+    return 0
+
+
+def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
+    """The backend that the command line asks for, with this number of threads."""
+    return plugins.load("backends", arguments.backend)(Options(threads, arguments.accuracy))
+
+
+def print_steps(steps: Sequence[tuple[str, float]]) -> None:
+    """What a backend tells that knows only the times of its steps."""
+    total = sum(seconds for _, seconds in steps)
+    console.table(["time", "share", "step"], [[console.duration(s), _percent(s, total), label] for label, s in steps])
+
+
+def print_rows(profile: Profile, peak: float, top: int | None) -> None:
+    """The steps, and the totals by operator and kernel."""
+    shown = profile.rows if top is None else sorted(profile.rows, key=lambda row: -row.seconds)[:top]
+    console.table(STEP, [[r.operator, r.kernel, *_figures(r, profile.steps, peak), names(r)] for r in shown])
+    console.heading("totals")
+    found = totals(profile.rows)
+    console.table(TOTAL, [[r.operator, r.kernel, str(r.steps), *_figures(r, profile.steps, peak)] for r in found])
+
+
+def names(row: Row) -> str:
+    """The first few names of the nodes of the user's model that became this one."""
+    return ", ".join(row.origin[:NAMES]) + (f", and {len(row.origin) - NAMES} more" if len(row.origin) > NAMES else "")
+
+
+def print_summary(profile: Profile) -> None:
+    """What the whole run takes beside its parts, and how each figure was measured."""
+    wall, steps, alone, single, threads = profile.wall, profile.steps, profile.alone, profile.single, profile.threads
+    console.heading("the whole and its parts")
+    console.table(
+        ["time", "share", "what", "how it was measured"],
+        [
+            [console.duration(wall), "100.0", "the whole run", "by the caller's clock, from arrays to arrays"],
+            [
+                console.duration(steps),
+                _percent(steps, wall),
+                "the steps",
+                "in turn, by the clock of the thread that walks through the plan",
+            ],
+            [console.duration(wall - steps), _percent(wall - steps, wall), "around the steps", "the difference"],
+            [
+                console.duration(profile.reorders),
+                _percent(profile.reorders, wall),
+                "reorders",
+                "those among the steps that only change layouts",
+            ],
+            [
+                console.duration(alone),
+                _percent(alone, wall),
+                "contractions alone",
+                "each convolution and matrix product repeated by itself",
+            ],
+            [console.duration(single), "-", "one thread", "all steps but reorders, by one thread that has the machine for itself"],
+        ],
+    )
+    if alone:
+        print(f"\nthe whole run / contractions alone = {wall / alone:.2f}")
+    print(
+        f"1 - kernel time of one thread / (threads x wall) = 1 - {single * 1e3:.4g} / ({threads} x {wall * 1e3:.4g}) = {profile.lost:.1%}"
+    )
+
+
+def _figures(row: Row, total: float, peak: float) -> list[str]:
+    return [
+        console.duration(row.seconds),
+        _percent(row.seconds, total),
+        f"{row.rate / 1e9:.4g}" if row.flops else "-",
+        _percent(row.rate, peak) if row.flops else "-",
+        f"{row.traffic / 1e9:.3g}",
+    ]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "-"
