@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from runtime_kernels import AGAIN, NEIGHBOURS, RandomProgram, run_script
 
-from tilewright.backends.cpu import codegen, pool
+from tilewright.backends.cpu import codegen, pool, target
 from tilewright.backends.cpu.arena import Arena
 from tilewright.backends.cpu.program import Program, ProgramStep
 from tilewright.backends.cpu.target import INSTRUCTION_SETS, Target, binding, host, lacking, resolve
@@ -48,6 +48,12 @@ def test_a_target_that_cannot_run_here_is_refused() -> None:
         codegen.load([AGAIN], Target.describe(foreign))
     with pytest.raises(ModelError, match="expected native, avx512, avx2, neon"):
         resolve("sse9")
+
+
+def test_a_machine_without_vectors_is_told_what_runs_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "host", lambda: ("x86_64-unknown-linux-gnu", "core2", {"sse2": True}))
+    with pytest.raises(MachineError, match=r"expected x86-64 with AVX2.*\(core2\); backend='reference' runs anywhere"):
+        Target.native()
 
 
 WIDE = """

@@ -70,7 +70,7 @@ class Target:
             if not lacking(name):
                 return Target.describe(name)
         wanted = "x86-64 with AVX2 and FMA, or aarch64"
-        raise MachineError(f"the cpu backend expected {wanted}, got {platform.machine()} ({host()[1]})")
+        raise MachineError(f"the cpu backend expected {wanted}, got {platform.machine()} ({host()[1]}); backend='reference' runs anywhere")
 
     @staticmethod
     @functools.cache
