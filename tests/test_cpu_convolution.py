@@ -156,6 +156,16 @@ def test_epilogue_that_is_infinite_in_padding_lanes_stays_out_of_the_next_layer(
     check(Graph((x,), (node,), ("y",)), rng, target, scale=1e-5)
 
 
+def test_epilogue_whose_operands_are_negative_in_padding_lanes(target: str, rng: np.random.Generator) -> None:
+    """acc + extra is positive in the 17 channels; in the padding lanes it is 0 + (cos 0 - 2), whose root must not reach the next layer."""
+    x, y = Input(name="x", shape=(1, 17, 4, 4)), Input(name="y", shape=(1, 17, 4, 4))
+    extra = pointwise("sub", pointwise("cos", Conv(y, Constant(normal(rng, 17, 17, 1, 1)), None)), 2.0)
+    root = ex.apply("sqrt", ex.Operand(0) + ex.Operand(1))
+    weight = Constant(0.02 * normal(rng, 17, 17, 3, 3))
+    node = Conv(x, weight, Constant(np.full(17, 9, np.float32)), (extra,), pads=((1, 1), (1, 1)), epilogue=root)
+    check(Graph((x, y), (Conv(node, Constant(normal(rng, 16, 17, 1, 1)), None),), ("z",)), rng, target, scale=1e-5)
+
+
 MATRICES = {"row": (1, 100, 33), "tall": (30, 128, 16), "odd": (5, 7, 9), "ragged": (17, 64, 100)}
 
 

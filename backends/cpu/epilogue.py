@@ -13,19 +13,20 @@ import numpy as np
 from ...engine import expression as ex
 from ...engine.graph import Constant, Graph, Node
 from ...engine.ops import Conv, ConvTranspose, MatMul, Pointwise, Reshape
+from .padding import epilogue_stays_finite
 
 Product = Conv | ConvTranspose | MatMul
 F4 = np.dtype(np.float32)
 
 
 def is_direct(node: Product) -> bool:
-    """Whether the direct kernels compute the product: in float32; a convolution with a constant weight, matrices that go in pairs."""
+    """Whether the direct kernels compute the product: of float32 numbers, with a constant weight or of matrices that go in pairs."""
     left, right = node.operands[:2]
     if isinstance(node, MatMul):
         fits = math.prod(right.type.shape[:-2]) == 1 or left.type.shape[:-2] == right.type.shape[:-2]
     else:
         fits = isinstance(right, Constant)
-    return fits and left.type.dtype == F4
+    return fits and left.type.dtype == F4 and 0 not in (left.type.size, right.type.size)
 
 
 def split_epilogues(graph: Graph, lanes: int) -> Graph:
@@ -43,8 +44,7 @@ def takes_along(node: Product, lanes: int) -> bool:
     """Whether bias, extras and epilogue fit a direct kernel."""
     axis = node.type.rank - 1 if isinstance(node, MatMul) else 1
     fits = isinstance(node.bias, Constant | None) and all(_is_full_or_channel(e, node, axis) for e in node.extras)
-    zeros = [np.zeros(1, np.float32)] * (1 + len(node.extras))
-    is_finite = node.type.shape[axis] % lanes == 0 or bool(np.isfinite(ex.evaluate(node.epilogue, zeros)).all())
+    is_finite = node.type.shape[axis] % lanes == 0 or epilogue_stays_finite(node.epilogue, len(node.extras))
     return fits and is_finite and node.type.dtype == F4
 
 

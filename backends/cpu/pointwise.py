@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...engine.expression import Apply, Expression, Operand, apply, children, flops
+from ...engine.expression import Expression, Operand, apply, flops
 from ...engine.graph import Constant, Node, TensorType
 from ...engine.ops import Pointwise
 from ...engine.ops.layout import to_physical
 from ..common.llvm_expression import emit_expression, unsupported
 from .emit import Emitter, Value
 from .kernel import Argument, Call, Kernel, Machine, NoKernel, Table, grain_for, lowers
+from .padding import stays_finite
 from .space import UNIT_SECONDS, Dimension, broadcast_strides, collapse, dimensions, physical_strides, walk, walk_arguments, walk_parameters
 from .vectors import common_lanes, in_vectors, load_lanes, load_splat, store_lanes
 
@@ -86,9 +87,7 @@ class _Writer:
 
 @lowers(Pointwise)
 def lower_pointwise(node: Pointwise, machine: Machine) -> list[Call]:
-    """One call; none where there is nothing to compute."""
-    if 0 in node.type.shape:
-        return []
+    """One call."""
     dtypes = [o.type.dtype for o in node.inputs]
     if reason := unsupported(node.expression, dtypes):
         raise NoKernel(reason)
@@ -118,21 +117,6 @@ def _blocked_constant(operand: Node, result: TensorType) -> tuple[Table, TensorT
     if shape[layout.axis] == 1:
         return None
     return Table(to_physical(operand.data.reshape(shape), layout)), TensorType(operand.type.dtype, shape, layout)
-
-
-FINITE = frozenset(
-    ["add", "sub", "mul", "max", "min", "neg", "abs", "sign", "floor", "ceil", "round", "tanh", "erf", "sin", "cos", "atan", "asinh"]
-    + ["less", "less_equal", "equal", "is_nan", "is_inf", "and", "or", "xor", "not", "where", "relu", "clip", "leaky_relu", "elu"]
-    + ["sigmoid", "hard_sigmoid", "hard_swish", "silu", "softplus", "softsign", "mish", "gelu", "gelu_tanh"]
-)
-"""Functions that give finite numbers for finite ones of moderate size."""
-
-
-def stays_finite(expression: Expression) -> bool:
-    """Whether padding lanes, which hold any finite numbers, surely give finite ones."""
-    if isinstance(expression, Apply) and expression.function not in FINITE:
-        return False
-    return all(map(stays_finite, children(expression)))
 
 
 def guarded(
