@@ -166,3 +166,9 @@ def test_any_strides_of_inputs(rng: np.random.Generator) -> None:
     expected = session(np.ascontiguousarray(given))
     np.testing.assert_array_equal(session(given), expected)
     np.testing.assert_array_equal(session(unaligned), expected)
+
+
+def test_outputs_that_are_parts_of_constants(rng: np.random.Generator) -> None:
+    x, constant = image(), Constant(rng.standard_normal((3, 4)).astype(np.float32))
+    part = Slice(constant, starts=(1, 0), sizes=(2, 4), steps=(1, 1))
+    agrees_with_reference(Graph((x,), (pointwise("tanh", x), Reshape(constant, shape=(12,)), part), ("y", "a", "b")), rng)

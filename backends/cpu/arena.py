@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...engine.errors import MachineError
+from ...engine.memory import ALIGNMENT
 
-ALIGNMENT = 64
 LARGE_PAGE = 2 << 20
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
-import hashlib
 import itertools
-import threading
 import time
 from collections.abc import Sequence
 
@@ -16,11 +14,10 @@ from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import from_physical, to_physical
 from . import codegen
 from .arena import Arena
-from .kernel import Address, Call, Machine, NoKernel, Scratch, Table, lower, result_offset
+from .constants import Constants
+from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, lower, result_offset
 from .program import Program, ProgramStep
 from .storage import CONSTANTS, FIRST_INPUT, SCRATCH, Location, Storage
-
-ALIGNMENT = 64
 
 
 @dc.dataclass(frozen=True)
@@ -36,6 +33,11 @@ class Step:
         """ "vector", "numba" or "numpy"."""
         return self.call.kernel.engine if self.call else "numpy"
 
+    @property
+    def family(self) -> str:
+        """Which kind of kernel it is."""
+        return self.call.kernel.symbol.partition("_")[0] if self.call else "numpy"
+
 
 class NativeExecutable:
     """A compiled graph. Callers that run at once each get an arena of their own."""
@@ -45,12 +47,12 @@ class NativeExecutable:
         self.storage = Storage(graph)
         self.steps = self._steps()
         self.constants = Constants()
-        self._place_constants()
+        self.known = self._place_constants()
         self.scratch_size = max((self._scratch_size(s.call) for s in self.steps if s.call), default=0)
         self.program = self._program()
+        self.segments = self._segments()
         self._forget_originals()
         self._contexts: list[tuple[Arena, Arena]] = []
-        self._lock = threading.Lock()
 
     def _steps(self) -> list[Step]:
         steps = []
@@ -63,9 +65,22 @@ class NativeExecutable:
                 steps.append(Step(node, None, str(reason)))
         return steps
 
+    def _segments(self) -> list[range | Node]:
+        """What a run goes through: ranges of the program's steps, and nodes that fall back."""
+        segments: list[range | Node] = []
+        first = 0
+        for is_native, group in itertools.groupby(self.steps, lambda step: step.call is not None):
+            members = list(group)
+            if is_native:
+                segments.append(range(first, first + len(members)))
+                first += len(members)
+            else:
+                segments += [step.node for step in members]
+        return segments
+
     def _forget_originals(self) -> None:
-        """Packed weights and tables have been copied into the constants, and every address is in the program."""
-        self.constants.forget()
+        """Packed weights and tables have been copied, and every address is in the program."""
+        del self.constants
         self.steps = [dc.replace(s, call=dc.replace(s.call, arguments={})) if s.call else s for s in self.steps]
 
     def _is_done(self, node: Node, call: Call) -> bool:
@@ -74,18 +89,23 @@ class NativeExecutable:
         place = source.place if isinstance(source, Address) else source
         return isinstance(place, Node) and self.storage.inside.get(place, (None,))[0] is node
 
-    def _place_constants(self) -> None:
+    def _place_constants(self) -> Arena:
         for step in self.steps:
-            values = step.call.arguments.values() if step.call else step.node.operands
-            for value in values:
-                place = value.place if isinstance(value, Address) else value
-                if isinstance(place, Node):
-                    place = self.storage.root(place)[0]
-                if isinstance(place, Constant):
-                    self.storage.constants[place] = self.constants.add(to_physical(place.data, place.layout))
-                elif isinstance(place, Table):
-                    self.constants.add(place.data)
-        self.constants.freeze()
+            for value in step.call.arguments.values() if step.call else step.node.operands:
+                self._place_constant(value)
+        for node in self.graph.outputs:
+            self._place_constant(node)
+        return self.constants.copied()
+
+    def _place_constant(self, value: Argument) -> None:
+        """Store what an argument reads if it is known: a table, or a Constant with which it shares memory."""
+        place = value.place if isinstance(value, Address) else value
+        if isinstance(place, Node):
+            place = self.storage.root(place)[0]
+        if isinstance(place, Constant):
+            self.storage.constants[place] = self.constants.add(to_physical(place.data, place.layout))
+        elif isinstance(place, Table):
+            self.constants.add(place.data)
 
     def _scratch_size(self, call: Call) -> int:
         places = [v.place if isinstance(v, Address) else v for v in call.arguments.values()]
@@ -117,14 +137,8 @@ class NativeExecutable:
     def run(self, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """See engine.backend.Executable."""
         with _Run(self, inputs, out) as run:
-            for is_native, group in itertools.groupby(enumerate(self.steps), lambda item: item[1].call is not None):
-                members = list(group)
-                if is_native:
-                    first = self._native_before(members[0][0])
-                    self.program.run_range(run.bases, first, first + len(members))
-                else:
-                    for _, step in members:
-                        run.fall_back(step.node)
+            for segment in self.segments:
+                run.do(segment)
             return run.finish()
 
     def profile(self, inputs: Sequence[np.ndarray], repeats: int = 10) -> list[tuple[str, float]]:
@@ -135,37 +149,53 @@ class NativeExecutable:
     def _timed(self, inputs: Sequence[np.ndarray]) -> list[float]:
         times = []
         with _Run(self, inputs, None) as run:
-            if all(step.call for step in self.steps):
-                return self.program.time_steps(run.bases)
-            for position, step in enumerate(self.steps):
-                start = time.perf_counter()
-                first = self._native_before(position)
-                self.program.run_range(run.bases, first, first + 1) if step.call else run.fall_back(step.node)
-                times.append(time.perf_counter() - start)
+            for segment in self.segments:
+                if isinstance(segment, range):
+                    times += self.program.time_steps(run.bases, segment.start, segment.stop)
+                else:
+                    start = time.perf_counter()
+                    run.do(segment)
+                    times.append(time.perf_counter() - start)
         return times
 
-    def _native_before(self, position: int) -> int:
-        return sum(step.call is not None for step in self.steps[:position])
+    def items(self) -> list[tuple[Node, str]]:
+        """See engine.backend.Itemized."""
+        return [(step.node, step.family) for step in self.steps]
+
+    def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
+        """See engine.backend.Itemized. Other steps run once in their turn, so that every step finds its operands in memory."""
+        times, native = list[float](), [step.node for step in self.steps if step.call]
+        with _Run(self, inputs, None) as run:
+            for segment in self.segments:
+                if isinstance(segment, range):
+                    times += [self._time_alone(run, i, repeats if isinstance(native[i], kinds) else 0) for i in segment]
+                else:
+                    run.do(segment)
+                    times.append(0.0)
+        return times
+
+    def _time_alone(self, run: _Run, index: int, repeats: int) -> float:
+        run.do(range(index, index + 1))
+        samples = [self.program.time_steps(run.bases, index, index + 1)[0] for _ in range(repeats)]
+        return float(np.median(samples)) if samples else 0.0
 
     def take_context(self) -> tuple[Arena, Arena]:
-        """An arena and scratch memory that no other run is using."""
-        with self._lock:
-            if self._contexts:
-                return self._contexts.pop()
-        return Arena(max(ALIGNMENT, self.storage.arena_size)), Arena(max(ALIGNMENT, self.scratch_size))
+        """An arena and scratch memory that no other run is using; without a lock, which a fork could leave taken forever."""
+        try:
+            return self._contexts.pop()
+        except IndexError:
+            return Arena(self.storage.arena_size), Arena(self.scratch_size)
 
     def give_back(self, context: tuple[Arena, Arena]) -> None:
         """The run is over."""
-        with self._lock:
-            self._contexts.append(context)
+        self._contexts.append(context)
 
     # telling
 
     def label(self, step: Step) -> str:
         """How a step is named in tables: operator, kernel, names in the user's model."""
-        kernel = step.call.kernel.symbol.partition("_")[0] if step.call else "numpy"
         origin = ", ".join(step.node.origin[:3]) + (", ..." if len(step.node.origin) > 3 else "")
-        return f"{step.node.opname} [{kernel}] {origin}".rstrip()
+        return f"{step.node.opname} [{step.family}] {origin}".rstrip()
 
     def describe(self) -> str:
         """The plan as text: steps, memory, and what falls back and why."""
@@ -177,44 +207,13 @@ class NativeExecutable:
         )
         lines.append(
             f"arena {self.storage.arena_size * mib:.2f} MiB (largest live set {self.storage.live_bound * mib:.2f}), "
-            f"constants {self.constants.size * mib:.2f} MiB, scratch {self.scratch_size * mib:.2f} MiB"
+            f"constants {self.known.nbytes * mib:.2f} MiB, scratch {self.scratch_size * mib:.2f} MiB"
         )
         return "\n".join([*lines, *self.fallbacks()])
 
     def fallbacks(self) -> list[str]:
         """One line for each node without a kernel, and why."""
         return [f"falls back to NumPy: {self.label(s)}: {s.reason}" for s in self.steps if s.call is None]
-
-
-class Constants:
-    """Constant data of a plan in one block of memory; equal bytes are stored once."""
-
-    def __init__(self) -> None:
-        self._offsets: dict[tuple[int, bytes], int] = {}
-        self._known: dict[int, tuple[np.ndarray, int]] = {}
-        """By identity, with the array, which keeps its identity from being used again."""
-        self.size = 0
-        self.arena: Arena | None = None
-
-    def add(self, data: np.ndarray) -> int:
-        """The offset of the data, which must be C-contiguous; it is stored on first sight."""
-        if id(data) not in self._known:
-            key = data.nbytes, hashlib.blake2b(data.reshape(-1).view(np.uint8).data).digest()
-            if key not in self._offsets:
-                self._offsets[key] = self.size
-                self.size += -(-data.nbytes // ALIGNMENT) * ALIGNMENT
-            self._known[id(data)] = data, self._offsets[key]
-        return self._known[id(data)][1]
-
-    def freeze(self) -> None:
-        """Copy everything into memory that kernels can read."""
-        self.arena = Arena(max(ALIGNMENT, self.size))
-        for data, offset in self._known.values():
-            self.arena.view(offset, data.dtype, data.shape)[...] = data
-
-    def forget(self) -> None:
-        """Drop the originals; all offsets are known."""
-        self._known.clear()
 
 
 class _Run:
@@ -228,41 +227,38 @@ class _Run:
     def __enter__(self) -> _Run:
         self.context = self.executable.take_context()
         arena, scratch = self.context
-        constants = self.executable.constants.arena
-        assert constants is not None
-        arrays = [*self.inputs, *self.out]
-        self.bases = [arena.address, constants.address, scratch.address, *(a.ctypes.data for a in arrays)]
+        places = arena.address, self.executable.known.address, scratch.address
+        self.bases = [*places, *(a.ctypes.data for a in (*self.inputs, *self.out))]
         return self
 
     def __exit__(self, *_: object) -> None:
         self.executable.give_back(self.context)
 
-    def value(self, node: Node, index: int = 0) -> np.ndarray:
+    def value(self, node: Node) -> np.ndarray:
         """The logical array of a value in memory; a view where its layout is plain."""
-        kind = node.types[index]
-        if isinstance(node, Constant):
-            return node.data
-        at = self.executable.storage[node]
+        return from_physical(self._physical(node), node.type.shape, node.type.layout)
+
+    def _physical(self, node: Node, index: int = 0) -> np.ndarray:
+        kind, at = node.types[index], self.executable.storage[node]
         offset = at.offset + result_offset(node, index)
-        physical = self._array(at.base, offset, kind.dtype, kind.physical_shape)
-        return from_physical(physical, kind.shape, kind.layout)
+        if at.base < FIRST_INPUT:
+            arena = self.executable.known if at.base == CONSTANTS else self.context[0]
+            return arena.view(offset, kind.dtype, kind.physical_shape)
+        array = [*self.inputs, *self.out][at.base - FIRST_INPUT]
+        return array.reshape(-1).view(np.uint8)[offset : offset + kind.nbytes].view(kind.dtype).reshape(kind.physical_shape)
 
-    def _array(self, base: int, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        if base < FIRST_INPUT:
-            return self.context[0].view(offset, dtype, shape)
-        array = [*self.inputs, *self.out][base - FIRST_INPUT]
-        flat = array.reshape(-1).view(np.uint8)[offset : offset + int(np.prod(shape)) * dtype.itemsize]
-        return flat.view(dtype).reshape(shape)
+    def do(self, segment: range | Node) -> None:
+        """Some steps of the program, or a node by its NumPy meaning."""
+        if isinstance(segment, range):
+            self.executable.program.run_range(self.bases, segment.start, segment.stop)
+        else:
+            self._fall_back(segment)
 
-    def fall_back(self, node: Node) -> None:
+    def _fall_back(self, node: Node) -> None:
         """Compute a node by its NumPy meaning."""
-        operands = {o: self.value(o) if len(o.types) == 1 else tuple(self.value(o, i) for i in range(len(o.types))) for o in node.operands}
-        results = evaluate_node(node, operands)
+        results = evaluate_node(node, {operand: self.value(operand) for operand in node.operands})
         for index, result in enumerate(results if len(node.types) > 1 else (results,)):
-            kind = node.types[index]
-            at = self.executable.storage[node]
-            target = self._array(at.base, at.offset + result_offset(node, index), kind.dtype, kind.physical_shape)
-            target[...] = to_physical(np.asarray(result), kind.layout)
+            self._physical(node, index)[...] = to_physical(np.asarray(result), node.types[index].layout)
 
     def finish(self) -> list[np.ndarray]:
         """The outputs; those that lie elsewhere are copied."""
