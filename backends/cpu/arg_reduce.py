@@ -127,8 +127,6 @@ def lower_arg_reduce(node: ArgReduce, machine: Machine) -> list[Call]:
     x = node.x.type
     if x.layout or node.type.layout:
         raise NoKernel("an arg-reduction of a blocked value")
-    if node.type.size == 0:
-        return []
     if x.shape[node.axis] >= 2**31:
         raise NoKernel("an axis of more than 2**31 elements")
     rows, columns = math.prod(x.shape[: node.axis]), math.prod(x.shape[node.axis + 1 :])

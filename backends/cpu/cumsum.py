@@ -52,8 +52,6 @@ def lower_cumsum(node: CumSum, machine: Machine) -> list[Call]:
     x = node.x.type
     if x.layout or x.dtype == np.float16:
         raise NoKernel(f"running sums of {x}, which is blocked or float16")
-    if x.size == 0:
-        return []
     extent, columns = x.shape[node.axis], math.prod(x.shape[node.axis + 1 :])
     units = x.size // extent
     kernel = CumSumKernel(x.dtype, node.exclusive, node.reverse)

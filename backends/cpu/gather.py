@@ -152,8 +152,6 @@ class Walk:
 def lower_gather(node: Gather | GatherElements | GatherND, machine: Machine) -> list[Call]:
     """Rows of indices, shared by threads."""
     walk = walk_of(node)
-    if node.type.size == 0:
-        return []
     if any(extent == 0 for extent, _ in walk.axes):
         raise NoKernel("a gather from an empty axis")
     rows, arguments = walk.arguments(4 * machine.threads)
@@ -167,7 +165,7 @@ def lower_gather(node: Gather | GatherElements | GatherND, machine: Machine) -> 
 def lower_scatter(node: ScatterElements | ScatterND, machine: Machine) -> list[Call]:
     """x is copied, then one thread applies the updates in order, since several may meet at one place."""
     calls = copy(View.of(node.x), View.of(node), machine)
-    if node.updates.type.size == 0 or node.type.size == 0:
+    if node.updates.type.size == 0:
         return calls
     dtype, reduction = node.type.dtype, node.reduction
     if dtype == np.float16 and reduction != "none":

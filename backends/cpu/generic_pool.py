@@ -128,8 +128,6 @@ def lower_any_pool(node: Pool, machine: Machine) -> list[Call]:
     """One call."""
     if node.x.type.layout or node.type.layout:
         raise NoKernel("the generic pool takes plain values")
-    if 0 in node.type.shape:
-        return []
     spatial = node.x.type.shape[2:]
     tables = [reads(_positions(node, axis), size, math.prod(spatial[axis + 1 :])) for axis, size in enumerate(spatial)]
     units = math.prod(node.type.shape[:2])

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...engine.graph import Node
+from ...engine.memory import aligned
 from .emit import Emitter
 from .target import Target
 
@@ -124,7 +125,9 @@ def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
 
 
 def lower(node: Node, machine: Machine) -> list[Call]:
-    """The calls of the first lowering that takes the node; NoKernel with every reason otherwise."""
+    """The calls of the first lowering that takes the node, none for an empty result; NoKernel with every reason otherwise."""
+    if all(kind.size == 0 for kind in node.types):
+        return []
     reasons = []
     for lowering in LOWERINGS.get(type(node), []):
         try:
@@ -144,4 +147,4 @@ def grain_for(units: int, work: float, threads: int) -> int:
 
 def result_offset(node: Node, index: int) -> int:
     """Where the i-th result of a node with several starts in the node's memory, in bytes; each is aligned to a cache line."""
-    return sum(-(-kind.nbytes // 64) * 64 for kind in node.types[:index])
+    return sum(aligned(kind.nbytes) for kind in node.types[:index])

@@ -150,8 +150,6 @@ def pick_lanes(sources: Sequence[Node], y: Node, channels: Sequence[Channel | No
     """A call that makes channel i of y, along the blocked axis that all have, from channels[i]; None: another call makes its block."""
     layout, itemsize = y.type.layout, y.type.dtype.itemsize
     assert layout is not None
-    if y.type.size == 0:
-        return []
     images, pixels = math.prod(y.type.shape[: layout.axis]), math.prod(y.type.shape[layout.axis + 1 :])
     plane = pixels * layout.block * itemsize
     patterns, rows = _patterns(channels, layout.block)

@@ -69,8 +69,6 @@ def lower_lrn(node: LRN, machine: Machine) -> list[Call]:
     x = node.x.type
     if x.layout or node.type.layout:
         raise NoKernel("a normalisation across the channels of a blocked value")
-    if x.size == 0:
-        return []
     pixels = math.prod(x.shape[2:])
     tile = min(pixels, TILE_BYTES // x.dtype.itemsize)
     units = x.shape[0] * x.shape[1] * -(-pixels // tile)

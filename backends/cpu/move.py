@@ -41,8 +41,6 @@ def lower_transpose(node: Transpose, machine: Machine) -> list[Call]:
 @lowers(Slice)
 def lower_slice(node: Slice, machine: Machine) -> list[Call]:
     """y = x[start : : step]."""
-    if 0 in node.type.shape:
-        return []
     return copy(View.of(node.x).slice(node.starts, node.sizes, node.steps), View.of(node), machine)
 
 
@@ -58,8 +56,7 @@ def lower_concat(node: Concat, machine: Machine) -> list[Call]:
     calls, start = [], 0
     for operand in node.inputs:
         size = operand.type.shape[node.axis]
-        if operand.type.size:
-            calls += copy(View.of(operand), View.of(node).along(node.axis, start, size), machine)
+        calls += copy(View.of(operand), View.of(node).along(node.axis, start, size), machine)
         start += size
     return calls
 
@@ -68,11 +65,7 @@ def lower_concat(node: Concat, machine: Machine) -> list[Call]:
 def lower_pad(node: Pad, machine: Machine) -> list[Call]:
     """x goes to the inside of y; then the borders are filled, or copied from what y holds by then, axis after axis."""
     whole = View.of(node)
-    if 0 in node.type.shape:
-        return []
-    calls: list[Call] = []
-    if node.x.type.size:
-        calls += copy(View.of(node.x), _inside(node, whole, 0), machine)
+    calls = copy(View.of(node.x), _inside(node, whole, 0), machine)
     value = np.array([node.value], node.type.dtype)
     for axis in range(node.type.rank):
         if node.mode != "constant":

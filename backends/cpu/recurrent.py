@@ -246,8 +246,6 @@ def lower_recurrent(node: Recurrent, machine: Machine) -> list[Call]:
     dtype = node.x.type.dtype
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise NoKernel(f"a recurrent layer in {dtype}")
-    if node.types[0].size == 0:
-        return []
     backwards = sum(1 << d for d, reverse in enumerate(DIRECTIONS[node.direction]) if reverse)
     activations = [tuple(_clipped(f, node.clip if i < 2 else None) for i, f in enumerate(fs)) for fs in activation_expressions(node)]
     for function in (f for part in activations for f in part):

@@ -13,6 +13,7 @@ from typing import ClassVar
 import llvmlite.ir as ir
 import numpy as np
 
+from ...engine.memory import aligned
 from ...engine.ops.resize import Resize, interpolation_tables
 from ..common.llvm_convert import convert, register_type
 from .emit import F64, I64, Emitter, Value, scalar_type
@@ -146,13 +147,11 @@ def narrowed(k: Emitter, value: Value, compute: np.dtype, dtype: np.dtype) -> Va
 @lowers(Resize)
 def lower_resize(node: Resize, machine: Machine) -> list[Call]:
     """Rows are the positions along all axes that change but the last, columns those along the last; what follows is inner."""
-    if node.type.size == 0:
-        return []
     plan = _Plan(node)
     kernel, itemsize = plan.kernel(machine), node.type.dtype.itemsize
     images = math.prod(node.type.physical_shape[: plan.first])
     row_elements = plan.inner * node.x.type.shape[plan.last]
-    scratch = Scratch(-(-row_elements * 8 // 64) * 64)
+    scratch = Scratch(aligned(8 * row_elements))
     numbers = {"row_count": len(plan.rows), "column_count": len(plan.columns), "row_elements": row_elements, "inner": plan.inner}
     numbers |= {"source_image": node.x.type.nbytes // images, "target_image": node.type.nbytes // images, "scratch_bytes": scratch.nbytes}
     columns = plan.columns.copy()

@@ -117,8 +117,6 @@ def lower_topk(node: TopK, machine: Machine) -> list[Call]:
     x = node.x.type
     if x.layout or x.dtype == np.float16:
         raise NoKernel(f"the top of {x}, which is blocked or float16")
-    if node.types[0].size == 0:
-        return []
     extent = x.shape[node.axis]
     units, columns = x.size // extent, math.prod(x.shape[node.axis + 1 :])
     kernel = (InsertTopKKernel if node.k <= FEW else SortTopKKernel)(x.dtype, node.largest)

@@ -62,9 +62,8 @@ class Conv(Node):
 
     def reference(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, extras: tuple[np.ndarray, ...]) -> np.ndarray:
         n, k, *out = self.type.shape
-        padded = np.pad(x, [(0, 0), (0, 0), *self.pads]).reshape(
-            n, self.groups, -1, *(s + sum(p) for s, p in zip(x.shape[2:], self.pads, strict=True))
-        )
+        bordered = np.pad(x, [(0, 0), (0, 0), *self.pads])
+        padded = bordered.reshape(n, self.groups, x.shape[1] // self.groups, *bordered.shape[2:])
         grouped = weight.reshape(self.groups, k // self.groups, *weight.shape[1:])
         total = np.zeros((self.groups, k // self.groups, n, *out), x.dtype)
         for tap, window in taps(self, tuple(out)):
@@ -121,8 +120,8 @@ class ConvTranspose(Node):
 
     def reference(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, extras: tuple[np.ndarray, ...]) -> np.ndarray:
         n, k, *out = self.type.shape
-        grouped_x = x.reshape(n, self.groups, -1, *x.shape[2:])
-        grouped_w = weight.reshape(self.groups, -1, *weight.shape[1:])
+        each = x.shape[1] // self.groups
+        grouped_x, grouped_w = x.reshape(n, self.groups, each, *x.shape[2:]), weight.reshape(self.groups, each, *weight.shape[1:])
         padded = [size + before + after for size, (before, after) in zip(out, self.pads, strict=True)]
         total = np.zeros((n, self.groups, k // self.groups, *padded), x.dtype)
         for tap, window in taps(self, x.shape[2:]):

@@ -27,7 +27,7 @@ def to_physical(array: np.ndarray, layout: Blocked | None) -> np.ndarray:
     axis, block = layout.axis, layout.block
     padding = [(0, -array.shape[axis] % block if i == axis else 0) for i in range(array.ndim)]
     padded = np.pad(array, padding)
-    split = padded.reshape(*array.shape[:axis], -1, block, *array.shape[axis + 1 :])
+    split = padded.reshape(*array.shape[:axis], padded.shape[axis] // block, block, *array.shape[axis + 1 :])
     return np.ascontiguousarray(np.moveaxis(split, axis + 1, -1))
 
 
@@ -37,5 +37,5 @@ def from_physical(array: np.ndarray, shape: tuple[int, ...], layout: Blocked | N
         return array.reshape(shape)
     axis = layout.axis
     split = np.moveaxis(array, -1, axis + 1)
-    merged = split.reshape(*shape[:axis], -1, *shape[axis + 1 :])
+    merged = split.reshape(*shape[:axis], array.shape[axis] * layout.block, *shape[axis + 1 :])
     return merged[(slice(None),) * axis + (slice(0, shape[axis]),)]

@@ -150,7 +150,7 @@ def _cubic(d: np.ndarray, a: float) -> np.ndarray:
 
 def _interpolate(x: np.ndarray, axis: int, indices: np.ndarray, weights: np.ndarray, outside: float) -> np.ndarray:
     column = [-1 if k == axis else 1 for k in range(x.ndim)]
-    total = np.zeros((), x.dtype)
+    total = np.zeros((*x.shape[:axis], len(indices), *x.shape[axis + 1 :]), x.dtype)
     for index, weight in zip(indices.T, weights.T, strict=True):
         values = np.take(x, np.maximum(index, 0), axis)
         if index.min(initial=0) < 0:
