@@ -1,0 +1,107 @@
+"""Random networks on the cpu backend against float64: on every target and several threads, twice, in memory that holds NaN before.
+
+Whatever a kernel reads before somebody wrote it, in padding lanes too, reaches the results as NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from cpu_harness import TARGETS
+from random_networks import RandomNetwork
+
+import tilewright as tw
+from tilewright.backends.cpu.arena import Arena
+from tilewright.backends.cpu.executable import NativeExecutable
+from tilewright.engine.evaluate import evaluate, widen
+from tilewright.engine.graph import Graph, Input, Node
+from tilewright.engine.ops import Concat, Conv, Pointwise, Reorder, Reshape, Slice
+
+SEEDS = range(60)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run begins with an arena and scratch memory full of NaN."""
+    take = NativeExecutable.take_context
+
+    def poisoned(self: NativeExecutable) -> tuple[Arena, Arena]:
+        context = take(self)
+        for arena in context:
+            arena.view(0, np.dtype(np.uint8), (arena.nbytes,))[:] = 0xFF
+        return context
+
+    monkeypatch.setattr(NativeExecutable, "take_context", poisoned)
+
+
+def values_of(graph: Graph, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(i.type.shape).astype(np.float32) for i in graph.inputs]
+
+
+def expected(graph: Graph, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(zip(graph.output_names, evaluate(widen(graph), inputs), strict=True))
+
+
+def check(seed: int, size: int) -> None:
+    graph = RandomNetwork(seed, size).graph()
+    inputs = values_of(graph, seed)
+    given = {i.name: a for i, a in zip(graph.inputs, inputs, strict=True)}
+    wanted = expected(graph, inputs)
+    for number, passes in enumerate(((), None)):
+        target, threads = TARGETS[(seed + number) % len(TARGETS)], 1 + (seed // 2 + number) % 3
+        session = tw.compile(graph, passes=passes, target=target, threads=threads)
+        for _ in range(2):
+            found = session.run(given)
+            for name, want in wanted.items():
+                what = f"seed {seed}: {name} on {target}, {threads} threads, passes {passes}"
+                np.testing.assert_allclose(found[name], want, rtol=0, atol=5e-5 * max(1e-2, np.abs(want).max()), err_msg=what)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_networks_agree_with_float64(seed: int) -> None:
+    check(seed, 24)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", range(10_000, 11_000))
+def test_many_larger_random_networks_agree_with_float64(seed: int) -> None:
+    check(seed, 60)
+
+
+def test_random_networks_share_memory_in_every_way() -> None:
+    """The sample would prove little if it never met a view, a value computed inside a concat or one that takes over another's memory."""
+    met: set[str] = set()
+    for seed in SEEDS:
+        executable = tw.compile(RandomNetwork(seed).graph(), passes=()).executable
+        assert isinstance(executable, NativeExecutable)
+        for node, (root, offset) in executable.storage.inside.items():
+            met.add(kind_of_sharing(node, root) + (" past its start" if offset else ""))
+    assert met >= {
+        *("view of input", "view of input past its start", "view of computed", "view of computed past its start", "in place"),
+        *("inside concat", "inside concat past its start", "concat inside concat"),
+    }
+
+
+def kind_of_sharing(node: Node, root: Node) -> str:
+    """How a value lies in another one's memory."""
+    if isinstance(root, Concat) and node in root.inputs:
+        return "concat inside concat" if isinstance(node, Concat) else "inside concat"
+    if isinstance(node, Reshape | Reorder | Slice):
+        return f"view of {'input' if isinstance(root, Input) else 'computed'}"
+    return "in place" if isinstance(node, Pointwise) else type(node).__name__
+
+
+def test_poison_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its last step, a plan leaves NaN behind."""
+    graph = next(g for seed in SEEDS if (g := RandomNetwork(seed).graph()).find(Conv))
+    session = tw.compile(graph, passes=())
+    executable = session.executable
+    assert isinstance(executable, NativeExecutable)
+    first = executable.segments[0]
+    assert isinstance(first, range)
+    monkeypatch.setattr(executable, "segments", [range(first.start + 1, first.stop)])
+    results = executable.run(values_of(graph, 0))
+    assert any(np.isnan(r).any() for r in results)
