@@ -83,6 +83,14 @@ def test_as_a_program() -> None:
     assert wrong.returncode == 2 and "Traceback" not in err and "nothing.onnx" in err
 
 
+def test_a_cache_folder_that_cannot_be_written_costs_one_line(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    out, err = (done := process("run", "lenet5", "--random")).communicate(timeout=60)
+    assert done.returncode == 0 and "f32[1,10]" in out
+    assert err.startswith("tilewright: cannot keep compiled kernels in ") and "TILEWRIGHT_CACHE_DIR" in err and err.count("\n") == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes that close early are a POSIX matter")
 def test_a_closed_pipe_is_no_error() -> None:
     listing = process("list", "ops")

@@ -8,10 +8,12 @@ import platform
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .. import knobs
-from ..errors import CompilerBug, TilewrightError
+from ..errors import CompilerBug, MachineWarning, TilewrightError
 from .console import printable
 
 DONE, DIFFERS, WRONG_INPUT, BUG, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
@@ -20,7 +22,8 @@ DONE, DIFFERS, WRONG_INPUT, BUG, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
 def guarded(command: Callable[[], int]) -> int:
     """The command's exit code, or the one of what went wrong, explained on stderr."""
     try:
-        code = command()
+        with _warnings_in_one_line():
+            code = command()
         sys.stdout.flush()
         return code
     except SystemExit as end:  # argparse after --help
@@ -44,6 +47,22 @@ def _say(message: str, code: int) -> int:
     lines = map(printable, message.split("\n"))
     print("tilewright: " + "\n".join(lines), file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """What the machine lacks is said as everything else is, without the line of our source that found out."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def showwarning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, MachineWarning):
+                _say(str(message), DONE)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = showwarning
+        yield
 
 
 def _silence_stdout() -> None:
