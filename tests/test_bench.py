@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -19,6 +22,7 @@ from tilewright.engine.bench.engines import OURS, Task
 from tilewright.engine.bench.measure import Contest, bench
 from tilewright.engine.bench.process import EngineFailed, Worker
 from tilewright.engine.bench.results import Result, Turnout, geometric_mean
+from tilewright.engine.cli import console
 from tilewright.engine.errors import MachineError, ModelError
 
 QUICK = ("--rounds", "2", "--window", "0.01", "--threads", "2")
@@ -169,20 +173,73 @@ def test_our_own_failure_is_raised(tmp_path: pathlib.Path) -> None:
         bench(contest, [])
 
 
+def await_state(number: int, *wanted: str) -> None:
+    """Wait until a process is stopped (T), over but not yet asked for (Z), or gone (an empty text)."""
+    deadline = time.monotonic() + 10
+    while True:
+        state = ""
+        with contextlib.suppress(OSError):
+            state = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        if state in wanted:
+            return
+        assert time.monotonic() < deadline, state
+        time.sleep(0.01)
+
+
 def test_a_worker_rests_between_requests_and_ends(model: pathlib.Path, rng: np.random.Generator) -> None:
     x = {"x": rng.standard_normal((1, 3, 9, 11)).astype(np.float32)}
     with Worker(1) as worker:
         (first,) = worker.ask("load", "onnxruntime", Task(str(model), {"x": (1, 3, 9, 11)}, {"batch": 1}, 1), x)
         assert first.shape == (1, 5, 9, 11)
-        number = worker._process.pid
-        if os.path.exists(f"/proc/{number}/stat"):
-            deadline = time.monotonic() + 10
-            while (state := pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]) != "T":
-                assert time.monotonic() < deadline, state
+        if sys.platform == "linux":
+            await_state(worker._process.pid, "T")
         assert len(worker.ask("window", 0.01)) >= 2
         with pytest.raises(EngineFailed, match="nothing"):
             worker.ask("load", "onnxruntime", Task("nothing.onnx", {}, {}, 1), x)
     assert worker._process.returncode == 0
+
+
+ORPHAN = """
+import time
+from tilewright.engine.bench.process import Worker
+worker = Worker(1)
+worker.ask("memory")
+print(worker._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_no_stopped_worker_outlives_a_killed_parent() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        worker = int(parent.stdout.readline())
+        await_state(worker, "T")
+        parent.kill()
+    await_state(worker, "Z", "")
+
+
+def test_an_interrupted_comparison_leaves_no_worker(monkeypatch: pytest.MonkeyPatch, cli: Command) -> None:
+    workers: list[Worker] = []
+
+    def interrupted(self: Worker, request: str, *arguments: object) -> None:
+        workers.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "ask", interrupted)
+    assert cli("bench", "lenet5", "--against", "onnxruntime", *QUICK).code == 130
+    assert workers and all(worker._process.poll() is not None for worker in workers)
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.progress(3) as progress:
+        progress("[red]first")
+        progress("second\x07")
+    shown = capsys.readouterr()
+    assert "[red]first" in shown.err and "second\\x07" in shown.err and "33%" in shown.err and shown.out == ""
 
 
 def test_ratios_and_means() -> None:

@@ -1,0 +1,148 @@
+"""Where the time of a run goes: every step is there, under its names, with what it costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from command_line import Command, assert_wrong_input
+
+import tilewright as tw
+from tilewright.engine import plugins, profiling
+from tilewright.engine.backend import Itemized, Measurable, Options
+from tilewright.engine.graph import Blocked, Graph, Input, Node
+from tilewright.engine.ops import Conv, MatMul
+from tilewright.engine.ops.layout import Reorder
+from tilewright.engine.profiling import CONTRACTIONS, Profile, Row
+
+QUICK = ("--repeat", "1", "--threads", "2")
+
+
+@pytest.fixture
+def digit(rng: np.random.Generator) -> np.ndarray:
+    return rng.random((1, 1, 28, 28), np.float32)
+
+
+def test_every_step_under_its_names(cli: Command) -> None:
+    ending = cli("profile", "lenet5", *QUICK)
+    assert ending.code == 0 and ending.err == "", ending
+    steps, totals, whole = re.split(r"\n== .*\n", ending.out)[1:]
+    for operator, name in (
+        ("conv", "conv1, tanh1"),
+        ("average_pool", "average_pool2"),
+        ("mat_mul", "linear1, tanh3"),
+        ("softmax", "softmax1"),
+    ):
+        assert sum(line.split()[0] == operator and line.endswith(f" {name}") for line in steps.splitlines()) == 1, name
+    counts = {line.split()[0]: int(line.split()[2]) for line in totals.splitlines()[1:]}
+    assert counts["conv"] == 2 and counts["softmax"] == 1
+    assert "the whole run / contractions alone = " in whole
+    found = re.search(r"= 1 - ([\d.e-]+) / \(2 x ([\d.e-]+)\) = (-?[\d.]+)%", whole)
+    assert found and float(found[3]) == pytest.approx(100 * (1 - float(found[1]) / (2 * float(found[2]))), abs=0.2)
+
+
+def test_the_slowest_steps_first(cli: Command) -> None:
+    everything, two = (cli("profile", "lenet5", *QUICK, *options).out.split("\n== ")[1] for options in ((), ("--top", "2")))
+    assert len(two.strip().splitlines()) == 2 + 2 < len(everything.strip().splitlines())
+    slower, faster = (float(line.split()[2]) for line in two.strip().splitlines()[2:])
+    assert slower >= faster > 0
+
+
+def test_a_backend_that_knows_only_times(cli: Command) -> None:
+    ending = cli("profile", "lenet5", "--backend", "reference", "--repeat", "1")
+    assert ending.code == 0 and "conv1" in ending.out and "GFLOP/s" not in ending.out
+
+
+def test_wrong_input(cli: Command) -> None:
+    assert_wrong_input(cli("profile", "lenet5", "--top", "0"), "--top", "a positive number")
+    assert_wrong_input(cli("profile", "lenet5", "--backend", "thing"), "no 'thing' among the backends")
+
+
+def test_costs_are_those_of_the_graph(digit: np.ndarray) -> None:
+    executable = tw.compile("lenet5", threads=2).executable
+    single = tw.compile("lenet5", threads=1).executable
+    found = profiling.measure(executable, single, 2, [digit], repeats=1)
+    assert sum(row.flops for row in found.rows) == executable.graph.flops() > 8e5
+    assert isinstance(executable, Itemized) and sum(row.steps for row in found.rows) == len(executable.items())
+    assert [label.split()[0] for label, _ in executable.profile([digit], 1)] == [node.opname for node, _ in executable.items()]
+    assert found.wall > 0 and found.alone > 0 and found.single > 0
+    assert found.lost == pytest.approx(1 - found.single / (2 * found.wall))
+    assert sum(row.seconds for row in profiling.totals(found.rows)) == pytest.approx(found.steps)
+
+
+def test_contractions_alone(rng: np.random.Generator) -> None:
+    """Only they are timed, and the others still run, so that operands are what they are in a whole run."""
+    session = tw.compile("lenet5", threads=2)
+    executable = session.executable
+    assert isinstance(executable, Itemized)
+    x = rng.random((1, 1, 28, 28), np.float32)
+    expected = session(x)
+    times = executable.profile_alone([x], CONTRACTIONS, repeats=2)
+    for (node, _), seconds in zip(executable.items(), times, strict=True):
+        assert (seconds > 0) == isinstance(node, Conv | MatMul)
+    assert not any(executable.profile_alone([x], (), repeats=2))
+    np.testing.assert_array_equal(session(x), expected)
+
+
+def test_rows_of_one_node_are_one_and_totals_are_sums() -> None:
+    x = Input(name="x", shape=(4, 5))
+    weight = Input(name="w", shape=(5, 3))
+    first, second = MatMul(x, weight), MatMul(x, weight, origin=("b", "c"))
+    found = profiling.rows([(first, "pack"), (first, "gemm"), (first, "gemm"), (second, "gemm")], [1.0, 2.0, 4.0, 8.0])
+    assert [(row.kernel, row.seconds, row.steps, row.origin) for row in found] == [
+        ("pack + gemm", 7.0, 3, ()),
+        ("gemm", 8.0, 1, ("b", "c")),
+    ]
+    assert found[0].flops == 2 * 4 * 5 * 3 and found[0].nbytes == 4 * (20 + 15 + 12)
+    assert found[1].rate == 15.0 and found[1].traffic == 4 * 47 / 8
+    (total,) = profiling.totals(found, lambda row: row.operator)
+    assert (total.seconds, total.flops, total.nbytes, total.steps) == (15.0, 240, 2 * 4 * 47, 4)
+    assert [row.kernel for row in profiling.totals(found)] == ["gemm", "pack + gemm"]
+
+
+def test_reorders_are_lost_time() -> None:
+    def row(kind: type, seconds: float) -> Row:
+        return Row(kind, kind.__name__, "k", (), seconds, 0, 0)
+
+    profile = Profile(2, (row(Reorder, 1.0), row(Conv, 6.0)), wall=8.0, alone=5.0, single=10.0)
+    assert (profile.reorders, profile.steps, profile.lost) == (1.0, 7.0, 1 - 10 / 16)
+
+
+class Pretend:
+    """A plan of one convolution between two reorders; each step takes a second more than the one before."""
+
+    def __init__(self) -> None:
+        x, weight = Input(name="x", shape=(1, 20, 6, 7)), Input(name="w", shape=(9, 20, 1, 1))
+        blocked = Reorder(x, layout=Blocked(1, 16))
+        conv = Conv(blocked, weight, strides=(1, 1), pads=((0, 0), (0, 0)), dilations=(1, 1))
+        self.graph = Graph((x, weight), (Reorder(conv),), ("y",))
+        self.steps = [node for node in self.graph if isinstance(node, Reorder | Conv)]
+
+    def run(self, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        return list(inputs)
+
+    def describe(self) -> str:
+        return ""
+
+    def profile(self, inputs: Sequence[np.ndarray], repeats: int = 10) -> list[tuple[str, float]]:
+        return [(node.opname, 1.0 + i) for i, node in enumerate(self.steps)]
+
+    def items(self) -> list[tuple[Node, str]]:
+        return [(node, "k") for node in self.steps]
+
+    def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
+        return [0.5 * isinstance(node, kinds) for node in self.steps]
+
+
+def test_kernels_of_one_thread_leave_reorders_out(rng: np.random.Generator) -> None:
+    found = profiling.measure(Pretend(), Pretend(), 1, [rng.standard_normal(3)], 1)
+    assert (found.steps, found.reorders, found.single, found.alone) == (6.0, 4.0, 2.0, 0.5)
+
+
+def test_the_peak_of_the_cpu_backend() -> None:
+    backend = plugins.load("backends", "cpu")(Options(threads=1))
+    assert isinstance(backend, Measurable) and backend.threads == 1
+    assert 1e9 < backend.peak() < 1e13
+    assert not isinstance(plugins.load("backends", "reference")(Options()), Measurable)
