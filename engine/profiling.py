@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +14,12 @@ from .backend import Executable, Itemized
 from .graph import Node
 from .ops import Conv, ConvTranspose, MatMul
 from .ops.layout import Reorder
+from .rest import rest
 
 CONTRACTIONS = (Conv, ConvTranspose, MatMul)
 """The operators whose kernels are the work that cannot be avoided."""
-
-BLOCKS = 3
-"""The figures that are set in relation are measured so often, in turns: what disturbs the machine shall disturb them all."""
+REST = 0.2
+"""Seconds in which this process does nothing, to see what others do."""
 
 
 @dc.dataclass(frozen=True)
@@ -56,15 +57,14 @@ class Profile:
     """In the order of the plan, by the clock of the thread that walks it: each ends when the last thread is done with it."""
     wall: float
     """Seconds of a whole run as the caller sees it."""
+    steps: float
+    """Sum over the steps of a run. The medians of the rows need not add up to it."""
     alone: float
     """Sum over convolutions and matrix products, each repeated by itself on the same threads."""
     single: float
     """Sum over all steps but reorders on one thread."""
-
-    @property
-    def steps(self) -> float:
-        """Sum over the rows."""
-        return sum(row.seconds for row in self.rows)
+    busy: float | None = None
+    """Processors that other processes kept busy, where the system tells."""
 
     @property
     def reorders(self) -> float:
@@ -78,18 +78,22 @@ class Profile:
 
 
 def measure(executable: Executable, single: Executable, threads: int, inputs: Sequence[np.ndarray], repeats: int = 10) -> Profile:
-    """Profile a plan for `threads` threads; `single` is the same model compiled for one. Both must be Itemized."""
+    """Profile a plan for `threads` threads; `single` is the same model compiled for one. Both must be Itemized.
+
+    What is set in relation is measured in turns, and as sums over whole runs: what disturbs the machine shall disturb all alike.
+    """
     assert isinstance(executable, Itemized) and isinstance(single, Itemized)
-    walls, steps, alone, kernels = list[float](), list[list[float]](), list[float](), list[float]()
-    for _ in range(BLOCKS):
-        walls.append(_median_seconds(lambda: executable.run(inputs), repeats))
-        steps.append([seconds for _, seconds in executable.profile(inputs, repeats)])
-        alone.append(sum(executable.profile_alone(inputs, CONTRACTIONS, repeats)))
-        pairs = zip(single.items(), single.profile(inputs, repeats), strict=True)
-        kernels.append(sum(seconds for (node, _), (_, seconds) in pairs if not isinstance(node, Reorder)))
-    seconds = np.median(steps, axis=0).tolist()
-    wall, by_itself, one = (float(np.median(found)) for found in (walls, alone, kernels))
-    return Profile(threads, tuple(rows(executable.items(), seconds)), wall, by_itself, one)
+    is_kernel = [not isinstance(node, Reorder) for node, _ in single.items()]
+    busy = rest(REST)
+    walls, steps, kernels = list[float](), list[list[float]](), list[float]()
+    for _ in range(repeats):
+        walls.append(_warm_seconds(lambda: executable.run(inputs)))
+        steps.append([seconds for _, seconds in executable.profile(inputs, 1)])
+        kernels.append(sum(itertools.compress((seconds for _, seconds in single.profile(inputs, 1)), is_kernel)))
+    alone = sum(executable.profile_alone(inputs, CONTRACTIONS, repeats))
+    found = rows(executable.items(), np.median(steps, axis=0).tolist())
+    whole, walked, one = (float(np.median(each)) for each in (walls, np.sum(steps, axis=1), kernels))
+    return Profile(threads, tuple(found), whole, walked, alone, one, busy)
 
 
 def rows(items: Sequence[tuple[Node, str]], seconds: Sequence[float]) -> list[Row]:
@@ -138,11 +142,9 @@ def moved_bytes(node: Node) -> int:
     return sum(kind.nbytes for each in (node, *node.operands) for kind in each.types)
 
 
-def _median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Of `repeats` calls after two that do not count."""
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[2:]))
+def _warm_seconds(call: Callable[[], Any]) -> float:
+    """Of the second of two calls."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

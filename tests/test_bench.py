@@ -255,6 +255,14 @@ def test_ratios_and_means() -> None:
     assert geometric_mean([a, failed], ["one"]) is None and not failed.turnouts[1].agrees
 
 
+def test_a_busy_machine_is_told(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "rest", lambda seconds: 1.3)
+    ending = cli("bench", "lenet5", *QUICK)
+    assert ending.code == 0 and "other processes kept 1.3 of " in ending.out
+    monkeypatch.setattr(measure, "rest", lambda seconds: None)
+    assert "other processes" not in cli("bench", "lenet5", *QUICK).out
+
+
 def test_outputs_are_compared_by_position(rng: np.random.Generator) -> None:
     a, b = rng.standard_normal((3, 4)), rng.standard_normal(5).astype(np.float32)
     assert measure._furthest([a, b], [a, b], None).within

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import pytest
 from command_line import Command, assert_wrong_input
 
 import tilewright as tw
-from tilewright.engine import plugins, profiling
+from tilewright.engine import plugins, profiling, rest
 from tilewright.engine.backend import Itemized, Measurable, Options
 from tilewright.engine.graph import Blocked, Graph, Input, Node
 from tilewright.engine.ops import Conv, MatMul
@@ -69,7 +70,8 @@ def test_costs_are_those_of_the_graph(digit: np.ndarray) -> None:
     assert [label.split()[0] for label, _ in executable.profile([digit], 1)] == [node.opname for node, _ in executable.items()]
     assert found.wall > 0 and found.alone > 0 and found.single > 0
     assert found.lost == pytest.approx(1 - found.single / (2 * found.wall))
-    assert sum(row.seconds for row in profiling.totals(found.rows)) == pytest.approx(found.steps)
+    assert sum(row.seconds for row in profiling.totals(found.rows)) == pytest.approx(sum(row.seconds for row in found.rows))
+    assert found.steps > 0
 
 
 def test_contractions_alone(rng: np.random.Generator) -> None:
@@ -106,8 +108,8 @@ def test_reorders_are_lost_time() -> None:
     def row(kind: type, seconds: float) -> Row:
         return Row(kind, kind.__name__, "k", (), seconds, 0, 0)
 
-    profile = Profile(2, (row(Reorder, 1.0), row(Conv, 6.0)), wall=8.0, alone=5.0, single=10.0)
-    assert (profile.reorders, profile.steps, profile.lost) == (1.0, 7.0, 1 - 10 / 16)
+    profile = Profile(2, (row(Reorder, 1.0), row(Conv, 6.0)), wall=8.0, steps=7.0, alone=5.0, single=10.0)
+    assert (profile.reorders, profile.lost) == (1.0, 1 - 10 / 16)
 
 
 class Pretend:
@@ -139,6 +141,23 @@ class Pretend:
 def test_kernels_of_one_thread_leave_reorders_out(rng: np.random.Generator) -> None:
     found = profiling.measure(Pretend(), Pretend(), 1, [rng.standard_normal(3)], 1)
     assert (found.steps, found.reorders, found.single, found.alone) == (6.0, 4.0, 2.0, 0.5)
+
+
+def test_how_busy_others_are(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = tmp_path / "stat"
+
+    def later(seconds: float) -> None:
+        statistics.write_text("cpu  130 20 40 580 20 5 5 0 900 900\ncpu0 1 1 1 1 1 1 1 1\n")
+
+    monkeypatch.setattr(rest.time, "sleep", later)
+    monkeypatch.setattr(rest.os, "cpu_count", lambda: 4)
+    statistics.write_text("cpu  100 20 30 500 10 5 5 0 100 100\n")
+    busy = rest.rest(0.1, statistics)
+    assert busy == pytest.approx(4 * (1 - 90 / 130))
+    assert rest.warning(busy).startswith("other processes kept 1.2 of 4 processors busy")
+    assert rest.warning(None) == rest.warning(0.05) == ""
+    monkeypatch.setattr(rest.time, "sleep", lambda seconds: None)
+    assert rest.rest(0.1, statistics) is None and rest.rest(0.1, tmp_path / "absent") is None
 
 
 def test_the_peak_of_the_cpu_backend() -> None:

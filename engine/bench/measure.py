@@ -12,6 +12,7 @@ import numpy as np
 
 from ..compare import Difference, difference
 from ..graph import TensorType
+from ..rest import rest
 from .engines import OURS, Task, check
 from .process import EngineFailed, Worker
 from .results import Result, Turnout
@@ -57,7 +58,7 @@ def bench(contest: Contest, against: Sequence[str], progress: Progress = lambda 
             for contestant in contestants[first:] + contestants[:first]:
                 contestant.run()
         turnouts = tuple(contestant.turnout(contestants[0].outputs) for contestant in contestants)
-    return Result(contest.name, contest.task.threads, contest.flops, ceiling.median, turnouts)
+    return Result(contest.name, contest.task.threads, contest.flops, ceiling.rate, turnouts, ceiling.busy)
 
 
 class _Contestant:
@@ -97,20 +98,28 @@ class _Contestant:
 
 
 class _Ceiling:
-    """The peak, measured in a process without any engine."""
+    """The peak, measured in a process without any engine, and how busy others keep the machine."""
 
     def __init__(self, worker: Worker, threads: int) -> None:
-        self._worker, self._threads, self._rates = worker, threads, list[float]()
+        self._worker, self._threads = worker, threads
+        self._rates, self._busy = list[float](), list[float]()
 
     def measure(self) -> None:
-        """One more time, where the backend can."""
-        time.sleep(PAUSE)
+        """One more time, where the backend can; and what others do while all of ours rest."""
+        if (busy := rest(PAUSE)) is not None:
+            self._busy.append(busy)
         if rate := self._worker.ask("peak", self._threads):
             self._rates.append(rate)
 
     @property
-    def median(self) -> float | None:
+    def rate(self) -> float | None:
+        """The median over the rounds."""
         return float(np.median(self._rates)) if self._rates else None
+
+    @property
+    def busy(self) -> float | None:
+        """The mean over the rounds."""
+        return float(np.mean(self._busy)) if self._busy else None
 
 
 def _furthest(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], tolerance: float | None) -> Difference:

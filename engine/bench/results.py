@@ -49,6 +49,8 @@ class Result:
     peak: float | None
     """Operations a second that this machine can do at most, where the backend knows: the median over the rounds."""
     turnouts: tuple[Turnout, ...]
+    busy: float | None = None
+    """Processors that other processes kept busy meanwhile, where the system tells."""
 
     def ratio(self, turnout: Turnout) -> float | None:
         """Its median over ours: above 1 we are faster."""
@@ -65,7 +67,14 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Everything in plain types, for JSON."""
         engines = [self._figures(turnout) for turnout in self.turnouts]
-        return {"model": self.model, "threads": self.threads, "flops": self.flops, "peak": self.peak, "engines": engines}
+        return {
+            "model": self.model,
+            "threads": self.threads,
+            "flops": self.flops,
+            "peak": self.peak,
+            "processors_kept_busy_by_others": self.busy,
+            "engines": engines,
+        }
 
     def _figures(self, turnout: Turnout) -> dict[str, Any]:
         found = turnout.difference

@@ -20,6 +20,7 @@ from ..bench.results import Result, Turnout, geometric_mean
 from ..compiler import load_source, optimize
 from ..errors import MachineError, ModelError
 from ..graph import Graph
+from ..rest import warning
 from ..source import Shapes, Source, specialize
 from . import console, failure, files
 from .arguments import add_model, names, positive, seconds, shapes
@@ -122,6 +123,8 @@ def print_result(result: Result) -> None:
     for turnout in result.turnouts:
         if turnout.failure:
             console.print_text(f"{turnout.engine} failed: {turnout.failure}")
+    if said := warning(result.busy):
+        print(said)
 
 
 def print_means(results: Sequence[Result], against: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from .. import plugins
 from ..backend import Backend, Itemized, Measurable, Options
 from ..compiler import load_source, optimize, resolve_passes
 from ..profiling import Profile, Row, measure, totals
+from ..rest import warning
 from ..source import specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, positive
@@ -26,13 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `tilewright profile`."""
     add_model(parser)
     parser.add_argument("--top", type=positive, metavar="K", help="only the K slowest steps, the slowest first; default: all, in order")
-    parser.add_argument(
-        "--repeat",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="every time is the median of N runs, of three such blocks the middle one; default: 10",
-    )
+    parser.add_argument("--repeat", type=positive, default=20, metavar="N", help="every time is the median of N runs; default: 20")
     add_compilation(parser)
     add_inputs(parser)
 
@@ -74,11 +69,12 @@ def print_steps(steps: Sequence[tuple[str, float]]) -> None:
 
 def print_rows(profile: Profile, peak: float, top: int | None) -> None:
     """The steps, and the totals by operator and kernel."""
+    total = sum(row.seconds for row in profile.rows)
     shown = profile.rows if top is None else sorted(profile.rows, key=lambda row: -row.seconds)[:top]
-    console.table(STEP, [[r.operator, r.kernel, *_figures(r, profile.steps, peak), names(r)] for r in shown])
+    console.table(STEP, [[r.operator, r.kernel, *_figures(r, total, peak), names(r)] for r in shown])
     console.heading("totals")
     found = totals(profile.rows)
-    console.table(TOTAL, [[r.operator, r.kernel, str(r.steps), *_figures(r, profile.steps, peak)] for r in found])
+    console.table(TOTAL, [[r.operator, r.kernel, str(r.steps), *_figures(r, total, peak)] for r in found])
 
 
 def names(row: Row) -> str:
@@ -88,39 +84,24 @@ def names(row: Row) -> str:
 
 def print_summary(profile: Profile) -> None:
     """What the whole run takes beside its parts, and how each figure was measured."""
-    wall, steps, alone, single, threads = profile.wall, profile.steps, profile.alone, profile.single, profile.threads
+    wall = profile.wall
+    parts = [
+        (wall, "the whole run", "by the caller's clock, from arrays to arrays"),
+        (profile.steps, "the steps", "in turn, by the clock of the thread that walks through the plan"),
+        (wall - profile.steps, "around the steps", "the difference"),
+        (profile.reorders, "reorders", "those among the steps that only change layouts"),
+        (profile.alone, "contractions alone", "each convolution and matrix product repeated by itself"),
+        (profile.single, "on one thread", "all steps but reorders, by one thread that has the machine for itself"),
+    ]
     console.heading("the whole and its parts")
-    console.table(
-        ["time", "share", "what", "how it was measured"],
-        [
-            [console.duration(wall), "100.0", "the whole run", "by the caller's clock, from arrays to arrays"],
-            [
-                console.duration(steps),
-                _percent(steps, wall),
-                "the steps",
-                "in turn, by the clock of the thread that walks through the plan",
-            ],
-            [console.duration(wall - steps), _percent(wall - steps, wall), "around the steps", "the difference"],
-            [
-                console.duration(profile.reorders),
-                _percent(profile.reorders, wall),
-                "reorders",
-                "those among the steps that only change layouts",
-            ],
-            [
-                console.duration(alone),
-                _percent(alone, wall),
-                "contractions alone",
-                "each convolution and matrix product repeated by itself",
-            ],
-            [console.duration(single), "-", "one thread", "all steps but reorders, by one thread that has the machine for itself"],
-        ],
-    )
-    if alone:
-        print(f"\nthe whole run / contractions alone = {wall / alone:.2f}")
-    print(
-        f"1 - kernel time of one thread / (threads x wall) = 1 - {single * 1e3:.4g} / ({threads} x {wall * 1e3:.4g}) = {profile.lost:.1%}"
-    )
+    rows = [[console.duration(seconds), _percent(seconds, wall), what, how] for seconds, what, how in parts]
+    console.table(["time", "% of the whole", "what", "how it was measured"], rows)
+    if profile.alone:
+        print(f"\nthe whole run / contractions alone = {wall / profile.alone:.2f}")
+    equation = f"1 - {profile.single * 1e3:.4g} / ({profile.threads} x {wall * 1e3:.4g})"
+    print(f"1 - kernel time on one thread / (threads x wall) = {equation} = {profile.lost:.1%}")
+    if said := warning(profile.busy):
+        print(said)
 
 
 def _figures(row: Row, total: float, peak: float) -> list[str]:
