@@ -168,15 +168,15 @@ class Storage:
     def _reuse_operands(self) -> None:
         """A Pointwise result takes the memory of an operand that nobody reads afterwards, where they have one type."""
         last = self._root_last_reads(self._last_reads())
-        outputs = {self.root(o)[0] for o in self.graph.outputs}
+        outputs = set(self.graph.outputs)
         for i, node in enumerate(self.graph.nodes):
             if not isinstance(node, Pointwise) or node in self.inside or node in outputs:
                 continue
             for operand in node.inputs:
-                root, offset = self.root(operand)
-                fits = operand.type == node.type and memory_size(root) == node.type.nbytes and offset == 0
+                root = self.root(operand)[0]
+                fits = operand.type == node.type and memory_size(root) == node.type.nbytes and not isinstance(root, Input | Constant)
                 alone = all(o is operand or self.root(o)[0] is not root for o in node.inputs)
-                if fits and alone and not isinstance(root, Input | Constant) and root not in outputs and last[root] == i:
+                if fits and alone and last[root] == i:
                     self.inside[node] = root, 0
                     last[root] = last[node]
                     break

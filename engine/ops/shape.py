@@ -128,7 +128,7 @@ class Pad(Node):
         return np.pad(inside, self.pads[axis], **self._how(-1))
 
     def reference(self, x: np.ndarray) -> np.ndarray:
-        return np.pad(x, self.pads, **self._how(self.value))
+        return np.pad(x, self.pads, **self._how(self.value)) if self.pads else x  # NumPy does not pad a scalar, not even by nothing
 
     def _how(self, value: float | int) -> dict[str, Any]:
         return {"mode": self.mode} | ({"constant_values": value} if self.mode == "constant" else {})
