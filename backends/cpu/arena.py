@@ -30,11 +30,8 @@ class Arena:
         content = np.frombuffer(memory, np.uint8)
         start = -content.ctypes.data % alignment
         self._bytes = content[start : start + nbytes]
-
-    @property
-    def address(self) -> int:
+        self.address: int = self._bytes.ctypes.data
         """Where it starts."""
-        return self._bytes.ctypes.data
 
     def view(self, offset: int, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
         """An array in this memory, `offset` bytes from its start; it keeps the memory alive."""
