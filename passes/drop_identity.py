@@ -26,8 +26,8 @@ def _is_identity(node: Node) -> bool:
             return len(inputs) == 1
         case Transpose(permutation=permutation):
             return permutation == tuple(sorted(permutation))
-        case Slice(steps=steps):
-            return all(step == 1 or extent == 1 for step, extent in zip(steps, node.type.shape, strict=True))
+        case Slice():
+            return all(map(node.keeps, range(node.type.rank)))
         case Pointwise(expression=expression):
             return _without_casts(expression, node) == IDENTITY
         case MaxPool() | AveragePool():

@@ -142,7 +142,7 @@ class RandomNetwork:
         if self.chance(0.3):
             extras.append(self.constant(*shape))
         function = self.choose(("relu", "sigmoid", "cos", "exp"))
-        total = ex.apply(function, ex.apply("min", ex.IDENTITY, 3.0))
+        total = ex.apply(function, ex.apply("clip", ex.IDENTITY, -3.0, 3.0))
         for i in range(len(extras)):
             total = ex.apply(self.choose(BINARY), total, ex.Operand(1 + i))
         return made.replace(extras=tuple(extras), epilogue=total)
@@ -160,8 +160,8 @@ class RandomNetwork:
 
     def unary(self, x: Node) -> Node:
         function = self.choose(UNARY)
-        if function == "exp":
-            return pointwise("exp", pointwise("min", x, 3.0))
+        if function in ("exp", "cos"):
+            return pointwise(function, pointwise("clip", x, -3.0, 3.0))
         if function in ("reciprocal", "sqrt", "log"):
             return pointwise(function, pointwise("add", pointwise("abs", x), 0.5))
         return pointwise(function, x)

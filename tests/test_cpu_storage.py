@@ -172,3 +172,12 @@ def test_outputs_that_are_parts_of_constants(rng: np.random.Generator) -> None:
     x, constant = image(), Constant(rng.standard_normal((3, 4)).astype(np.float32))
     part = Slice(constant, starts=(1, 0), sizes=(2, 4), steps=(1, 1))
     agrees_with_reference(Graph((x,), (pointwise("tanh", x), Reshape(constant, shape=(12,)), part), ("y", "a", "b")), rng)
+
+
+@pytest.mark.parametrize("steps", [(1, -2, 1, -1), (1, 1, -1, 1), (1, 2, 1, 1)])
+def test_slices_that_turn_an_axis_round(steps: tuple[int, ...], rng: np.random.Generator) -> None:
+    """An axis that is read backwards has the extent it had, and is another one all the same."""
+    x = image()
+    starts = tuple(n - 1 if step < 0 else 0 for n, step in zip((1, 48, 6, 5), steps, strict=True))
+    part = Slice(conv(x, 48, rng), starts=starts, sizes=(1, 48 // abs(steps[1]), 6, 5), steps=steps)
+    agrees_with_reference(Graph((x,), (part, conv(part, 16, rng)), ("y", "z")), rng)

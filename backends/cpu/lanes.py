@@ -103,7 +103,7 @@ def lower_channel_slice(node: Slice, machine: Machine) -> list[Call]:
     if layout is None or node.x.type.layout != layout:
         raise NoKernel("the lanes of a value that is not blocked")
     axis = layout.axis
-    if any(n != m for i, (n, m) in enumerate(zip(node.x.type.shape, node.sizes, strict=True)) if i != axis):
+    if not all(node.keeps(i) for i in range(node.type.rank) if i != axis):
         raise NoKernel("a slice along the blocked axis, and along others")
     start, step = node.starts[axis], node.steps[axis]
     if step == 1 and start % layout.block == 0:

@@ -186,8 +186,8 @@ def _slice(node: Slice, now: tuple[Layout, ...], lanes: int) -> Answer:
     layout = now[0]
     if layout != Blocked(1, lanes):
         return _plain(node, now, lanes)
-    whole = all(n == size for axis, (n, size) in enumerate(zip(node.x.type.shape, node.sizes, strict=True)) if axis != 1)
-    return Answer(now, layout) if node.steps[1] == 1 or whole else _plain(node, now, lanes)
+    others_stay = all(node.keeps(axis) for axis in range(node.type.rank) if axis != 1)
+    return Answer(now, layout) if node.steps[1] == 1 or others_stay else _plain(node, now, lanes)
 
 
 @rule(Gather)

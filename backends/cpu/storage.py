@@ -61,13 +61,11 @@ def same_bytes(x: Node, y: Node) -> bool:
 def contiguous_offset(node: Slice) -> int | None:
     """Bytes from the start of x to the slice, where the slice is one piece of x's memory."""
     x, layout = node.x.type, node.x.type.layout
-    if layout != node.type.layout or any(step != 1 for step in node.steps):
-        return None
-    cut = [i for i in range(x.rank) if node.sizes[i] != x.shape[i]]
-    if not cut:
-        return 0
+    cut = [i for i in range(x.rank) if not node.keeps(i)]
+    if layout != node.type.layout or not cut:
+        return 0 if layout == node.type.layout else None
     axis = cut[0]
-    if len(cut) > 1 or math.prod(x.shape[:axis]) != 1:
+    if len(cut) > 1 or math.prod(x.shape[:axis]) != 1 or node.steps[axis] != 1:
         return None
     if layout is None:
         return node.starts[axis] * math.prod(x.shape[axis + 1 :]) * x.dtype.itemsize

@@ -101,6 +101,10 @@ class Slice(Node):
             x = np.take(x, start + step * np.arange(size), axis)
         return x
 
+    def keeps(self, axis: int) -> bool:
+        """Whether the axis stays as it is."""
+        return self.sizes[axis] == self.x.type.shape[axis] and (self.steps[axis] == 1 or self.sizes[axis] <= 1)
+
 
 @op
 class Pad(Node):
