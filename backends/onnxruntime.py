@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import plugins
-from ..engine.backend import Options
+from ..engine.backend import Options, delivered
 from ..engine.errors import ModelError, UnsupportedError
 from ..engine.graph import Graph
 
@@ -46,13 +46,8 @@ class _Exported:
             raise UnsupportedError(f"onnxruntime {self._version} does not take the exported graph: {error}") from error
 
     def run(self, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
-        feeds = {node.name: np.ascontiguousarray(array) for node, array in zip(self.graph.inputs, inputs, strict=True)}
-        results = self._session.run(list(self.graph.output_names), feeds)
-        if out is None:
-            return results
-        for target, result in zip(out, results, strict=True):
-            target[...] = result
-        return list(out)
+        feeds = {node.name: np.asarray(array, order="C") for node, array in zip(self.graph.inputs, inputs, strict=True)}
+        return delivered(self._session.run(list(self.graph.output_names), feeds), out)
 
     def describe(self) -> str:
         return f"the exported graph, run by onnxruntime {self._version}"

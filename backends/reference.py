@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.backend import Options
+from ..engine.backend import Options, delivered
 from ..engine.errors import ModelError
 from ..engine.evaluate import evaluate, evaluate_node, widen
 from ..engine.graph import Constant, Graph, Result
@@ -35,12 +35,7 @@ class _Evaluation:
         self._evaluated = widen(graph) if wide else graph
 
     def run(self, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
-        results = [np.array(r, order="C") for r in evaluate(self._evaluated, inputs)]
-        if out is None:
-            return results
-        for target, result in zip(out, results, strict=True):
-            target[...] = result
-        return list(out)
+        return delivered([np.array(r, order="C") for r in evaluate(self._evaluated, inputs)], out)
 
     def describe(self) -> str:
         return f"{self._evaluated}\nevery node by its NumPy meaning"

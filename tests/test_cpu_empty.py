@@ -78,6 +78,7 @@ def test_an_empty_batch(name: str, passes: tuple[str, ...] | None) -> None:
 
 NOTHING: dict[str, Callable[[Node], Node]] = {
     "sum": lambda z: Reduce(z, kind="sum", axes=(0,)),
+    "scalar": lambda z: Reduce(z, kind="prod", axes=(0, 1), keepdims=False),
     "max": lambda z: Reduce(z, kind="max", axes=(0,), keepdims=False),
     "pad": lambda z: Pad(z, pads=((1, 2), (0, 1)), value=0.5),
     "product over nothing": lambda z: MatMul(Transpose(z, permutation=(1, 0)), z, numbers(3)),

@@ -23,7 +23,7 @@ class Reorder(Node):
 def to_physical(array: np.ndarray, layout: Blocked | None) -> np.ndarray:
     """The array in physical order; padding lanes are zero."""
     if layout is None:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     axis, block = layout.axis, layout.block
     padding = [(0, -array.shape[axis] % block if i == axis else 0) for i in range(array.ndim)]
     padded = np.pad(array, padding)
