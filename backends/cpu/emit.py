@@ -144,10 +144,6 @@ class Emitter:
         first = self.b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
         return self.shuffle(first, first, [0] * kind.count)
 
-    def broadcast(self, pointer: Value, kind: Any, offset: Value | int = 0) -> Value:
-        """One element loaded into all lanes."""
-        return self.splat(self.load(pointer, kind.element, offset), kind)
-
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
         """Lane i of the result is lane `lanes[i]` of a followed by b."""
         return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))

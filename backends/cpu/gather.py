@@ -131,11 +131,6 @@ class Walk:
     axes: Sequence[tuple[int, int]]
     inner: int
 
-    @property
-    def tuples(self) -> int:
-        """How many times indices are read."""
-        return math.prod(extent for extent, _, _ in self.dimensions)
-
     def arguments(self, least_rows: int) -> tuple[int, dict[str, Argument]]:
         """(rows, the kernel's arguments); the last dimension becomes columns where enough rows remain."""
         *rows, column = [(1, 0, 0), *self.dimensions]
