@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,8 +38,8 @@ ACTIVATIONS: dict[str, tuple[tuple[float, ...], Callable[..., Expression]]] = {
 
 
 @op
-class RNN(Node):
-    """Y, Y_h: h' = f(x W^T + h R^T + bias)."""
+class Recurrent(Node):
+    """What RNN, GRU and LSTM have in common."""
 
     x: Node
     weight: Node
@@ -53,56 +53,58 @@ class RNN(Node):
     activation_alpha: tuple[float, ...] = ()
     activation_beta: tuple[float, ...] = ()
     clip: float | None = None
+
+    gates: ClassVar[int]
+    default_activations: ClassVar[tuple[str, ...]]
+    activation_uses: ClassVar[tuple[int, ...]]
+    """How many gates or states go through each activation."""
+
+    def infer(self) -> tuple[TensorType, ...]:
+        return check_recurrent(self)
+
+    def reference(self, x: Any, weight: Any, recurrent: Any, bias: Any, lengths: Any, hidden: Any) -> tuple[Any, ...]:
+        return run(self, x, directions_of(self, weight, recurrent, bias), lengths, (hidden,))
+
+    def step(self, part: Direction, x: np.ndarray, states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """The next states of one direction from one time step of x."""
+        raise NotImplementedError(f"{type(self).__name__}.step")
+
+    def flops(self) -> int:
+        """Two matrix products a step, the sums of the gates, and their functions."""
+        time, directions, batch, h = self.types[0].shape
+        products = directions * self.gates * (2 * (self.x.type.shape[2] + h) + 2)
+        functions = sum(n * ex.flops(f) for d in activation_expressions(self) for n, f in zip(self.activation_uses, d, strict=True))
+        return time * batch * h * (products + functions)
+
+
+@op
+class RNN(Recurrent):
+    """Y, Y_h: h' = f(x W^T + h R^T + bias)."""
 
     gates = 1
     default_activations = ("Tanh",)
     activation_uses = (1,)
 
-    def infer(self) -> tuple[TensorType, ...]:
-        return check_recurrent(self)
-
     def step(self, part: Direction, x: np.ndarray, states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """The next state from one time step of x."""
         (f,) = part.activations
         return (f(x @ part.weight.T + states[0] @ part.recurrent.T + part.bias_x + part.bias_h),)
 
-    def reference(self, x: Any, weight: Any, recurrent: Any, bias: Any, lengths: Any, hidden: Any) -> tuple[Any, ...]:
-        return run(self, x, directions_of(self, weight, recurrent, bias), lengths, (hidden,))
-
-    def flops(self) -> int:
-        return recurrent_flops(self)
-
 
 @op
-class GRU(Node):
+class GRU(Recurrent):
     """Y, Y_h: z, r = f(x W^T + h R^T + bias); n = g(x W^T + (r*h) R^T + bias); h' = (1-z)*n + z*h.
 
     With `linear_before_reset` n = g(x W^T + bias_w + r*(h R^T + bias_r)).
     """
 
-    x: Node
-    weight: Node
-    recurrent: Node
-    bias: Node | None = None
-    lengths: Node | None = None
-    hidden: Node | None = None
     _: dc.KW_ONLY
-    direction: str = "forward"
-    activations: tuple[str, ...] = ()
-    activation_alpha: tuple[float, ...] = ()
-    activation_beta: tuple[float, ...] = ()
-    clip: float | None = None
     linear_before_reset: bool = False
 
     gates = 3
     default_activations = ("Sigmoid", "Tanh")
     activation_uses = (2, 1)
 
-    def infer(self) -> tuple[TensorType, ...]:
-        return check_recurrent(self)
-
     def step(self, part: Direction, x: np.ndarray, states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """The next state from one time step of x."""
         (h,), (f, g) = states, part.activations
         from_z, from_r, from_n = np.split(x @ part.weight.T + part.bias_x, 3, axis=-1)
         recurrent_z, recurrent_r, recurrent_n = np.split(part.recurrent, 3)
@@ -112,35 +114,18 @@ class GRU(Node):
         inner = r * (h @ recurrent_n.T + bias_n) if self.linear_before_reset else (r * h) @ recurrent_n.T + bias_n
         return ((1 - z) * g(from_n + inner) + z * h,)
 
-    def reference(self, x: Any, weight: Any, recurrent: Any, bias: Any, lengths: Any, hidden: Any) -> tuple[Any, ...]:
-        return run(self, x, directions_of(self, weight, recurrent, bias), lengths, (hidden,))
-
-    def flops(self) -> int:
-        return recurrent_flops(self)
-
 
 @op
-class LSTM(Node):
+class LSTM(Recurrent):
     """Y, Y_h, Y_c: i, o, f = f(x W^T + h R^T + bias + p*c); c' = f*c + i*g(x W^T + h R^T + bias); h' = o*h(c').
 
     The peephole p (directions, 3*h; gates i, o, f) sees the old c, and for o the new one. `input_forget`: f = 1 - i.
     As in onnxruntime, `clip` bounds what goes into the gates, not the cell that goes into the last activation.
     """
 
-    x: Node
-    weight: Node
-    recurrent: Node
-    bias: Node | None = None
-    lengths: Node | None = None
-    hidden: Node | None = None
     cell: Node | None = None
     peephole: Node | None = None
     _: dc.KW_ONLY
-    direction: str = "forward"
-    activations: tuple[str, ...] = ()
-    activation_alpha: tuple[float, ...] = ()
-    activation_beta: tuple[float, ...] = ()
-    clip: float | None = None
     input_forget: bool = False
 
     gates = 4
@@ -154,7 +139,6 @@ class LSTM(Node):
         return y, last, last
 
     def step(self, part: Direction, x: np.ndarray, states: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """The next state and cell from one time step of x."""
         (h, c), (f, g, last) = states, part.activations
         summed = x @ part.weight.T + h @ part.recurrent.T + part.bias_x + part.bias_h
         input_gate, output_gate, forget_gate, candidate = np.split(summed, 4, axis=-1)
@@ -165,15 +149,9 @@ class LSTM(Node):
         return f(output_gate + peep_o * cell) * last(cell), cell
 
     def reference(
-        self, x: Any, weight: Any, recurrent: Any, bias: Any, lengths: Any, hidden: Any, cell: Any, peephole: Any
+        self, x: Any, weight: Any, recurrent: Any, bias: Any, lengths: Any, hidden: Any, cell: Any = None, peephole: Any = None
     ) -> tuple[Any, ...]:
         return run(self, x, directions_of(self, weight, recurrent, bias, peephole), lengths, (hidden, cell))
-
-    def flops(self) -> int:
-        return recurrent_flops(self)
-
-
-Recurrent = RNN | GRU | LSTM
 
 
 @dc.dataclass(frozen=True)
@@ -271,11 +249,3 @@ def run(
         for final, state in zip(last, states, strict=True):
             final[d] = state
     return y, *last
-
-
-def recurrent_flops(node: Recurrent) -> int:
-    """Two matrix products a step, the sums of the gates, and their functions."""
-    time, directions, batch, h = node.types[0].shape
-    products = directions * node.gates * (2 * (node.x.type.shape[2] + h) + 2)
-    functions = sum(n * ex.flops(f) for d in activation_expressions(node) for n, f in zip(node.activation_uses, d, strict=True))
-    return time * batch * h * (products + functions)
