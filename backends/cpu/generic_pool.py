@@ -124,7 +124,7 @@ class ArgMaxPoolKernel(_PoolKernel):
 
 
 @lowers(MaxPool, AveragePool, ArgMaxPool)
-def lower_any_pool(node: Pool, machine: Machine) -> list[Call]:
+def lower_any_pool(node: MaxPool | AveragePool | ArgMaxPool, machine: Machine) -> list[Call]:
     """One call."""
     if node.x.type.layout or node.type.layout:
         raise NoKernel("the generic pool takes plain values")

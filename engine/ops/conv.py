@@ -21,11 +21,8 @@ Pads = tuple[tuple[int, int], ...]
 
 
 @op
-class Conv(Node):
-    """y[n,k,o] = epilogue(bias[k] + sum over c,r of x[n, g*C + c, o*stride + r*dilation - pad] * weight[k,c,r], *extras), g = k's group.
-
-    x (n, groups*c, *spatial), weight (k, c, *kernel), bias (k,); extras broadcast to the result.
-    """
+class Convolution(Node):
+    """What Conv and ConvTranspose have in common."""
 
     x: Node
     weight: Node
@@ -42,6 +39,14 @@ class Conv(Node):
     def kernel(self) -> tuple[int, ...]:
         """The spatial extents of the weight."""
         return self.weight.type.shape[2:]
+
+
+@op
+class Conv(Convolution):
+    """y[n,k,o] = epilogue(bias[k] + sum over c,r of x[n, g*C + c, o*stride + r*dilation - pad] * weight[k,c,r], *extras), g = k's group.
+
+    x (n, groups*c, *spatial), weight (k, c, *kernel), bias (k,); extras broadcast to the result.
+    """
 
     def infer(self) -> TensorType:
         (n, channels, *spatial), (k, c, *kernel) = check_convolution(self)
@@ -80,28 +85,14 @@ class Conv(Node):
 
 
 @op
-class ConvTranspose(Node):
+class ConvTranspose(Convolution):
     """The adjoint of Conv in x: x[n,c,i] * weight[c,k,r] is added to y[n, g*K + k, i*stride + r*dilation - pad]; then bias and epilogue.
 
     x (n, groups*c, *spatial), weight (groups*c, k, *kernel), bias (groups*k,). `output_padding` extends the result at its end.
     """
 
-    x: Node
-    weight: Node
-    bias: Node | None = None
-    extras: tuple[Node, ...] = ()
     _: dc.KW_ONLY
-    strides: tuple[int, ...] = per_axis(default=1)
-    pads: Pads = per_axis(default=(0, 0))
-    dilations: tuple[int, ...] = per_axis(default=1)
     output_padding: tuple[int, ...] = per_axis(default=0)
-    groups: int = 1
-    epilogue: Expression = IDENTITY
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The spatial extents of the weight."""
-        return self.weight.type.shape[2:]
 
     def infer(self) -> TensorType:
         (n, channels, *spatial), (c, k, *kernel) = check_convolution(self)
@@ -155,7 +146,7 @@ def taps(node: Sliding, positions: tuple[int, ...]) -> Iterator[tuple[tuple[int,
         yield tap, tuple(map(slice, starts, stops, node.strides))
 
 
-def check_convolution(node: Conv | ConvTranspose) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def check_convolution(node: Convolution) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of x and weight, once ranks, attribute lengths and dtypes are known to fit; else ModelError."""
     x, weight = node.x.type, node.weight.type
     if x.rank < 3 or weight.rank != x.rank:

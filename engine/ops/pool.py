@@ -13,8 +13,8 @@ from .conv import Pads, taps
 
 
 @op
-class MaxPool(Node):
-    """y[n,c,o] = max over r of x[n, c, o*stride + r*dilation - pad]; positions outside x do not take part."""
+class Pool(Node):
+    """An operator over the windows of x; `ceil_mode` adds a last one that reaches beyond the pads."""
 
     x: Node
     _: dc.KW_ONLY
@@ -23,6 +23,14 @@ class MaxPool(Node):
     pads: Pads = per_axis(default=(0, 0))
     dilations: tuple[int, ...] = per_axis(default=1)
     ceil_mode: bool = False
+
+    def flops(self) -> int:
+        return self.type.size * math.prod(self.kernel)
+
+
+@op
+class MaxPool(Pool):
+    """y[n,c,o] = max over r of x[n, c, o*stride + r*dilation - pad]; positions outside x do not take part."""
 
     def infer(self) -> TensorType:
         return TensorType(self.x.type.dtype, pooled_shape(self))
@@ -34,24 +42,15 @@ class MaxPool(Node):
             result = np.maximum(result, padded[(..., *window)])
         return result
 
-    def flops(self) -> int:
-        return self.type.size * math.prod(self.kernel)
-
 
 @op
-class ArgMaxPool(Node):
+class ArgMaxPool(Pool):
     """y[n,c,o] = flat position in x of the first maximum in the window at o, as MaxPool's second result in ONNX.
 
     `column_major` counts the spatial axes with the first one running fastest.
     """
 
-    x: Node
     _: dc.KW_ONLY
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...] = per_axis(default=1)
-    pads: Pads = per_axis(default=(0, 0))
-    dilations: tuple[int, ...] = per_axis(default=1)
-    ceil_mode: bool = False
     column_major: bool = False
 
     def infer(self) -> TensorType:
@@ -74,24 +73,15 @@ class ArgMaxPool(Node):
         planes = np.arange(shape[0] * shape[1]) * math.prod(shape[2:])
         return planes.reshape(*shape[:2], *[1] * inside.ndim) + inside
 
-    def flops(self) -> int:
-        return self.type.size * math.prod(self.kernel)
-
 
 @op
-class AveragePool(Node):
+class AveragePool(Pool):
     """y[n,c,o] = sum over r of x[n, c, o*stride + r*dilation - pad], divided by the number of positions that count.
 
     Positions inside x count; with `count_include_pad` those inside the pads do too. What `ceil_mode` adds beyond never counts.
     """
 
-    x: Node
     _: dc.KW_ONLY
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...] = per_axis(default=1)
-    pads: Pads = per_axis(default=(0, 0))
-    dilations: tuple[int, ...] = per_axis(default=1)
-    ceil_mode: bool = False
     count_include_pad: bool = False
 
     def infer(self) -> TensorType:
@@ -118,9 +108,6 @@ class AveragePool(Node):
 
     def flops(self) -> int:
         return self.type.size * (math.prod(self.kernel) + 1)
-
-
-Pool = MaxPool | ArgMaxPool | AveragePool
 
 
 def output_extent(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int, ceil_mode: bool) -> int:
