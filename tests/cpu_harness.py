@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from tilewright.backends.common.storage import result_offset
 from tilewright.backends.cpu import NUMBA_KERNELS, VECTOR_KERNELS, codegen
-from tilewright.backends.cpu.kernel import Address, Argument, Call, Machine, Scratch, Table, lower, result_offset
+from tilewright.backends.cpu.kernel import Address, Argument, Call, Machine, Scratch, Table, lower
 from tilewright.backends.cpu.program import Program, ProgramStep
 from tilewright.backends.cpu.target import Target, lacking
 from tilewright.engine.evaluate import evaluate, widen

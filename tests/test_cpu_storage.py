@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tilewright as tw
+from tilewright.backends.common.storage import ARENA, FIRST_INPUT, Storage
 from tilewright.backends.cpu.executable import NativeExecutable
 from tilewright.backends.cpu.layout import assign_layouts
-from tilewright.backends.cpu.storage import ARENA, FIRST_INPUT, Storage
 from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node
 from tilewright.engine.ops import Concat, Conv, MaxPool, Pointwise, Reorder, Reshape, Slice, pointwise
 

@@ -12,12 +12,12 @@ import numpy as np
 from ...engine.evaluate import evaluate_node
 from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import from_physical, to_physical
+from ..common.storage import CONSTANTS, FIRST_INPUT, SCRATCH, Location, Storage, result_offset
 from . import codegen
 from .arena import Arena
 from .constants import Constants
-from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, lower, result_offset
+from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, lower
 from .program import Program, ProgramStep
-from .storage import CONSTANTS, FIRST_INPUT, SCRATCH, Location, Storage
 
 
 @dc.dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 
 from ...engine.graph import Node
-from ...engine.memory import aligned
 from .emit import Emitter
 from .target import Target
 
@@ -143,8 +142,3 @@ def grain_for(units: int, work: float, threads: int) -> int:
         return max(1, units)
     fewest = int(np.ceil(units * 2e-6 / max(work, 1e-9)))
     return max(1, min(units, max(fewest, units // (4 * threads))))
-
-
-def result_offset(node: Node, index: int) -> int:
-    """Where the i-th result of a node with several starts in the node's memory, in bytes; each is aligned to a cache line."""
-    return sum(aligned(kind.nbytes) for kind in node.types[:index])

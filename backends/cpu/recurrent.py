@@ -19,8 +19,9 @@ from ...engine.expression import IDENTITY, Expression, apply, substitute
 from ...engine.graph import Node
 from ...engine.ops.recurrent import DIRECTIONS, GRU, LSTM, RNN, Recurrent, activation_expressions
 from ..common.llvm_expression import emit_expression, unsupported
+from ..common.storage import result_offset
 from .emit import I64, Emitter, Value
-from .kernel import Address, Argument, Call, Kernel, Machine, NoKernel, Scratch, lowers, result_offset
+from .kernel import Address, Argument, Call, Kernel, Machine, NoKernel, Scratch, lowers
 from .strided import transposed
 from .vectors import load_lanes, store_lanes
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...engine.ops import TopK
-from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, grain_for, lowers, result_offset
+from ..common.storage import result_offset
+from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, grain_for, lowers
 from .numba_kernel import Array, NumbaKernel, inlined
 
 FEW = 32

@@ -6,9 +6,8 @@ import dataclasses as dc
 import math
 
 from ...engine.graph import Constant, Graph, Input, Node, Result
-from ...engine.memory import Buffer, assign, lower_bound
+from ...engine.memory import Buffer, aligned, assign, lower_bound
 from ...engine.ops import Concat, Pointwise, Reorder, Reshape, Slice
-from .kernel import result_offset
 
 ARENA, CONSTANTS, SCRATCH, FIRST_INPUT = range(4)
 
@@ -19,6 +18,11 @@ class Location:
 
     base: int
     offset: int
+
+
+def result_offset(node: Node, index: int) -> int:
+    """Where the i-th result of a node with several starts in the node's memory, in bytes; each is aligned to a cache line."""
+    return sum(aligned(kind.nbytes) for kind in node.types[:index])
 
 
 def memory_size(node: Node) -> int:
