@@ -41,8 +41,11 @@ def values_of(graph: Graph, seed: int) -> list[np.ndarray]:
     return [rng.standard_normal(i.type.shape).astype(np.float32) for i in graph.inputs]
 
 
-def expected(graph: Graph, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    return dict(zip(graph.output_names, evaluate(widen(graph), inputs), strict=True))
+def expected(graph: Graph, inputs: Sequence[np.ndarray]) -> dict[str, tuple[np.ndarray, float]]:
+    """Each output in float64, and how far off it may be: a network that cancels large numbers loses digits in plain float32 too."""
+    wide, narrow = evaluate(widen(graph), inputs), evaluate(graph, inputs)
+    allowed = [5e-5 * max(1e-2, np.abs(w).max()) + 50 * np.abs(w - n).max() for w, n in zip(wide, narrow, strict=True)]
+    return dict(zip(graph.output_names, zip(wide, allowed, strict=True), strict=True))
 
 
 def check(seed: int, size: int) -> None:
@@ -55,9 +58,9 @@ def check(seed: int, size: int) -> None:
         session = tw.compile(graph, passes=passes, target=target, threads=threads)
         for _ in range(2):
             found = session.run(given)
-            for name, want in wanted.items():
+            for name, (want, allowed) in wanted.items():
                 what = f"seed {seed}: {name} on {target}, {threads} threads, passes {passes}"
-                np.testing.assert_allclose(found[name], want, rtol=0, atol=5e-5 * max(1e-2, np.abs(want).max()), err_msg=what)
+                np.testing.assert_allclose(found[name], want, rtol=0, atol=allowed, err_msg=what)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
