@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,18 @@ from .rewrite import Report
 from .source import NeedsValues, Shapes, Source, apart, check_inputs, check_out, check_shape
 
 MAX_PLANS = 8
+_compiling = threading.RLock()
+"""Held while a plan is made. Plans that are there already are run meanwhile."""
+
+
+def _after_fork() -> None:
+    """The thread that was compiling did not come along into the child; its lock must not stay taken there."""
+    global _compiling
+    _compiling = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Session:
@@ -25,7 +39,6 @@ class Session:
         self.source, self._build, self.report = source, build, Report()
         self._plans: OrderedDict[Any, Executable] = OrderedDict()
         self._needs_values: frozenset[str] = frozenset()
-        self._lock = threading.Lock()
         if fixed := self._shapes_in_advance(dict(shapes or {})):
             self._compile_in_advance(fixed)
 
@@ -80,19 +93,25 @@ class Session:
         return dict(zip(names, arrays, strict=True))
 
     def _executable(self, arrays: dict[str, np.ndarray]) -> Executable:
-        with self._lock:
-            while True:
-                key = self._key(arrays)
-                if key not in self._plans:
-                    try:
-                        self._plans[key] = self._specialized(arrays)
-                    except NeedsValues as question:
-                        self._needs_values |= question.names
-                        continue
-                self._plans.move_to_end(key)
-                while len(self._plans) > MAX_PLANS:
-                    self._plans.popitem(last=False)
-                return self._plans[key]
+        key = self._key(arrays)
+        executable = self._plans.get(key)
+        if executable is None:
+            with _compiling:
+                return self._compiled(arrays)
+        with contextlib.suppress(KeyError):  # another thread's plan has just taken its place
+            self._plans.move_to_end(key)
+        return executable
+
+    def _compiled(self, arrays: dict[str, np.ndarray]) -> Executable:
+        """The plan for these inputs, made unless another thread has made it while this one waited."""
+        while (executable := self._plans.get(key := self._key(arrays))) is None:
+            try:
+                self._plans[key] = self._specialized(arrays)
+            except NeedsValues as question:
+                self._needs_values |= question.names
+            while len(self._plans) > MAX_PLANS:
+                self._plans.popitem(last=False)
+        return executable
 
     def _key(self, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
         shapes = tuple(a.shape for a in arrays.values())

@@ -44,6 +44,29 @@ for k in range({rounds}):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 
+COMPILING = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+started, go_on, build, parent = threading.Event(), threading.Event(), session._build, os.getpid()
+def slow(graph, report):
+    started.set()
+    assert os.getpid() != parent or go_on.wait(60)
+    return build(graph, report)
+session._build = slow
+compiling = threading.Thread(target=session, args=(images[0][:3],))
+compiling.start()
+assert started.wait(60)
+assert session(images[1]).tobytes() == expected[1]
+child = os.fork()
+if child == 0:
+    right = session(images[2]).tobytes() == expected[2] and session(images[0][:2]).shape == (2, 10)
+    os._exit(0 if right else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+go_on.set()
+compiling.join()
+assert len(session._plans) == 2
+"""
+
 EXIT = """
 session(images[0])
 """
@@ -65,6 +88,10 @@ def test_python_threads_share_a_session(rounds: int) -> None:
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.sweep)])
 def test_forked_children_run_a_session(rounds: int) -> None:
     run(FORKS, rounds)
+
+
+def test_a_plan_that_is_being_made_holds_up_neither_those_there_are_nor_a_child() -> None:
+    run(COMPILING, 1)
 
 
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.sweep)])
