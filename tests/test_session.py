@@ -71,6 +71,14 @@ def test_inputs_of_any_strides(backend: str, stride: str, rng: np.random.Generat
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "onnxruntime"])
+def test_scalars_go_in_and_come_out(backend: str) -> None:
+    x, y = (Input(name=name, shape=()) for name in "xy")
+    session = tw.compile(Graph((x, y), (pointwise("mul", x, y),), ("product",)), backend=backend)
+    product = session(np.asarray(3, np.float32), np.asarray(0.5, np.float32))
+    assert product.shape == () and product == 1.5
+
+
 @each_backend
 def test_broadcast_inputs_are_read_as_they_look(backend: str, rng: np.random.Generator) -> None:
     session, image = pair(backend), picture(rng)
