@@ -7,6 +7,7 @@ import pytest
 
 import tilewright as tw
 from tilewright.backends.common.storage import ARENA, FIRST_INPUT, Storage
+from tilewright.backends.cpu.constants import Constants
 from tilewright.backends.cpu.executable import NativeExecutable
 from tilewright.backends.cpu.layout import assign_layouts
 from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node
@@ -181,3 +182,17 @@ def test_slices_that_turn_an_axis_round(steps: tuple[int, ...], rng: np.random.G
     starts = tuple(n - 1 if step < 0 else 0 for n, step in zip((1, 48, 6, 5), steps, strict=True))
     part = Slice(conv(x, 48, rng), starts=starts, sizes=(1, 48 // abs(steps[1]), 6, 5), steps=steps)
     agrees_with_reference(Graph((x,), (part, conv(part, 16, rng)), ("y", "z")), rng)
+
+
+def test_equal_constants_are_stored_once(rng: np.random.Generator) -> None:
+    first = rng.standard_normal(100).astype(np.float32)
+    almost, longer = first.copy(), np.append(first, np.float32(1))
+    almost[-1] += 1
+    arrays = [first, almost, first.copy(), longer, first.view(np.int32).reshape(10, 10), np.zeros((0, 3)), np.float64(2.5) * np.ones(())]
+    constants = Constants()
+    offsets = [constants.add(array) for array in arrays]
+    assert offsets == [constants.add(array) for array in arrays] and all(offset % 64 == 0 for offset in offsets)
+    assert offsets[0] == offsets[2] == offsets[4] and len(set(offsets[:2] + offsets[3:4])) == 3
+    memory = constants.copied()
+    for array, offset in zip(arrays, offsets, strict=True):
+        np.testing.assert_array_equal(memory.view(offset, array.dtype, array.shape), array)
