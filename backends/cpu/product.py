@@ -24,6 +24,10 @@ F4 = np.dtype(np.float32)
 FLOPS_PER_SECOND = 100e9
 """What a thread roughly reaches; only for the size of units."""
 UNIT_SECONDS = 4e-6
+UNITS_PER_THREAD = 4
+"""So many at least, where there is enough to do, for threads to share a step evenly."""
+ROW_BYTES_CACHED = 250_000
+"""Bytes of input in one row where the weights stay in the cache and the input passes by."""
 CACHED_WEIGHTS, LARGE_INPUT = 700_000, 1_200_000
 """Bytes of weights that stay in the second-level cache while an input that does not passes by."""
 
@@ -89,56 +93,56 @@ class Product:
 
 def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack: Callable[[list[Slab]], Packed]) -> Call:
     """The step that computes the given groups of output vectors, all of the tile's width."""
-    lanes = machine.target.lanes(F4)
-    x, y, weights = product.x_map, product.y_map, pack(slabs)
-    inner, row_list = flat_rows(product, tile, lanes) if product.is_flat else spatial_rows(product)
+    lanes, weights = machine.target.lanes(F4), pack(slabs)
+    vector_flops = 2 * lanes * tile.vectors * product.depth
+    weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and product.x_map.image > LARGE_INPUT
+    if product.is_flat:
+        wanted = -(-UNITS_PER_THREAD * machine.threads // (len(slabs) * product.images))
+        inner, row_list = flat_rows(product, tile, max(wanted, -(-product.x_map.image // ROW_BYTES_CACHED) if weights_stay else 1))
+    else:
+        inner, row_list = spatial_rows(product)
     row_segments = segments(inner, tile.pixels)
-    unroll = next(u for u in (4, 2, 1) if x.channels % u == 0)
-    steps = channel_steps(product, slabs, unroll)
-    row_table, tap_table = tables(product, row_list, weights, steps)
+    unroll = next(u for u in (4, 2, 1) if product.x_map.channels % u == 0)
+    row_table, tap_table = tables(product, row_list, weights, channel_steps(product, slabs, unroll))
     epilogue, kinds, extra_arguments = epilogue_operands(product.node, product.extras, product.epilogue, lanes)
     kernel = product.kernel(
         lanes=lanes,
         vectors=tile.vectors,
-        pixel_stride=inner.step * x.pixel,
-        output_stride=inner.spacing * y.pixel,
+        pixel_stride=inner.step * product.x_map.pixel,
+        output_stride=inner.spacing * product.y_map.pixel,
         unroll=unroll,
         weight_stride=weights.channel,
-        segments=tuple(tiles_of(s, x.pixel) for s in row_segments),
+        segments=tuple(tiles_of(s, product.x_map.pixel) for s in row_segments),
         columns_outside=product.columns_outside,
         epilogue=epilogue,
         extras=kinds,
     )
-    group_table = [
-        (s.blocks[0] * x.block, w, s.vectors[0] * y.block, s.vectors[0] * lanes * 4) for s, w in zip(slabs, weights.groups, strict=True)
-    ]
-    arguments: dict[str, Argument] = {
-        **{"x": product.x, "weight": weights.place, "bias": product.bias, "y": product.node},
-        **{"rows": Table(row_table), "taps": Table(tap_table), "groups": Table(np.array(group_table, np.int64))},
-        **{
-            "x_image": x.image,
-            "y_image": y.image,
-            "weight_image": weights.image,
-            "y_vector": y.block,
-            "column_weights": weights.column_tap,
-        },
-        **extra_arguments,
-    }
+    arguments = common_arguments(product, slabs, weights, lanes) | {"rows": Table(row_table), "taps": Table(tap_table)} | extra_arguments
     for i, segment in enumerate(row_segments):
         arguments |= {f"segment{i}_start": segment.start, f"segment{i}_tiles": segment.tiles}
-    vector_flops = 2 * lanes * tile.vectors * product.depth
-    weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and x.image > LARGE_INPUT
     seconds = vector_flops * inner.count / FLOPS_PER_SECOND
     return units(Call(kernel, arguments, 0), len(slabs), product.images, len(row_table), seconds, machine, weights_stay)
+
+
+def common_arguments(product: Product, slabs: list[Slab], weights: Packed, lanes: int) -> dict[str, Argument]:
+    """The arguments that do not depend on how rows are cut."""
+    x, y = product.x_map, product.y_map
+    pairs = zip(slabs, weights.groups, strict=True)
+    groups = [(s.blocks[0] * x.block, w, s.vectors[0] * y.block, s.vectors[0] * lanes * 4) for s, w in pairs]
+    return {
+        **{"x": product.x, "weight": weights.place, "bias": product.bias, "y": product.node},
+        **{"groups": Table(np.array(groups, np.int64)), "column_weights": weights.column_tap},
+        **{"x_image": x.image, "y_image": y.image, "weight_image": weights.image, "y_vector": y.block},
+    }
 
 
 def units(step: Call, groups: int, images: int, row_count: int, row_seconds: float, machine: Machine, rows_outside: bool) -> Call:
     """The step cut into units of a few microseconds: (group, image, block of rows), groups outermost unless the weights stay cached."""
     per_unit = min(row_count, max(1, int(UNIT_SECONDS / row_seconds)))
-    while per_unit > 1 and groups * images * -(-row_count // per_unit) < 4 * machine.threads:
+    while per_unit > 1 and groups * images * -(-row_count // per_unit) < UNITS_PER_THREAD * machine.threads:
         per_unit = (per_unit + 1) // 2
     if rows_outside and groups > 1:
-        per_unit = max(per_unit, min(8, row_count // (4 * machine.threads)))
+        per_unit = max(per_unit, min(8, row_count // (UNITS_PER_THREAD * machine.threads)))
     row_blocks = -(-row_count // per_unit)
     row_units = images * row_blocks
     numbers = {
@@ -172,13 +176,16 @@ def spatial_rows(product: Product) -> tuple[Axis, list[RowStart]]:
     return inner, found
 
 
-def flat_rows(product: Product, tile: Tile, lanes: int) -> tuple[Axis, list[RowStart]]:
-    """All positions as rows of whole tiles, short enough to share between threads; the last row overlaps the one before."""
+def flat_rows(product: Product, tile: Tile, wanted: int) -> tuple[Axis, list[RowStart]]:
+    """All positions as at least `wanted` rows of whole tiles, if there are so many; the last row overlaps the one before.
+
+    Of a few ways to cut them the one that computes the fewest positions twice.
+    """
     total = product.row
     tiles = -(-total // tile.pixels)
-    tile_seconds = 2 * tile.accumulators * lanes * product.depth / FLOPS_PER_SECOND
-    row_count = -(-tiles // max(1, int(UNIT_SECONDS / tile_seconds)))
-    length = min(total, -(-tiles // row_count) * tile.pixels)
+    wanted = min(wanted, tiles)
+    lengths = {min(total, -(-tiles // count) * tile.pixels) for count in range(wanted, min(2 * wanted, tiles) + 1)}
+    length = min(lengths, key=lambda length: (-(-total // length) * length, -length))
     starts = [min(start, total - length) for start in range(0, total, length)]
     every = tuple((0,) for _ in product.axes[:-1])
     return Axis(length, length, 1, (Tap(0, 0),)), [RowStart(p * product.x_map.pixel, p * product.y_map.pixel, every) for p in starts]
