@@ -131,7 +131,7 @@ def test_layer_attributes():
 
     text = str(tw.load(layer_of(pictured, 1, 3, 8, 9)))
     assert "weight=f32[6,1,3,5], strides=1x2, pads=1:0x2:3, groups=3) : f32[1,6,7,5]" in text
-    assert "weight=f32[6,3,4,4], bias=f32[9], strides=2x2, pads=1:1x1:1, output_padding=1x1, groups=3) : f32[1,9,15,11]" in text
+    assert "weight=f32[6,3,4,4], bias=f32[9], strides=2x2, pads=1:1x1:1, groups=3, output_padding=1x1) : f32[1,9,15,11]" in text
     assert "max_pool(%" in text and "kernel=3x3, strides=2x2, ceil_mode=True) : f32[1,9,7,5]" in text
     assert "kernel=2x1, strides=2x1, pads=1:1x0:0, count_include_pad=True) : f32[1,9,4,5]" in text
 
