@@ -74,6 +74,8 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], int, Any, dict[str, Any]]] = {
     "pointwise on one pixel": ((3, 17, 1, 1), 33, 1, {}),
     "pointwise with padding reads nothing at the border": ((1, 16, 3, 3), 16, 1, {"pads": 1}),
     "3x3, channels and outputs not whole vectors, batch": ((2, 24, 9, 11), 40, 3, {"pads": 1}),
+    "large input, pointwise: rows outside, weights stay": ((1, 32, 120, 121), 64, 1, {}),
+    "large input, 3x3: rows outside, weights stay": ((1, 32, 101, 103), 64, 3, {"pads": 1}),
     "left, middle and right tiles": ((1, 32, 5, 57), 32, 3, {"pads": 1}),
     "one tile spans the row": ((1, 64, 7, 7), 32, 3, {"pads": 1}),
     "stride 2": ((1, 24, 57, 30), 40, 3, {"strides": 2, "pads": 1}),

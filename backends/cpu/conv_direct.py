@@ -32,23 +32,11 @@ NUMBERS = (
 
 
 @dc.dataclass(frozen=True)
-class Run:
-    """Column taps that are alike for a tile: bytes from the tile's first input pixel, and the pixels [low, high) they serve."""
-
-    first: int
-    count: int
-    offset: int
-    spacing: int
-    low: int
-    high: int
-
-
-@dc.dataclass(frozen=True)
 class Tiles:
-    """Tiles of `pixels` neighbouring outputs whose taps are these runs."""
+    """Tiles of `pixels` neighbouring outputs whose taps are these runs, offsets in bytes from the tile's first input pixel."""
 
     pixels: int
-    runs: tuple[Run, ...]
+    runs: tuple[TapRun, ...]
 
 
 @dc.dataclass(frozen=True)
@@ -161,7 +149,7 @@ class _Writer:
             tap.carry(values)
         return tap.results
 
-    def columns(self, run: Run, values: list[Value], x: Value, body: Any) -> list[Value]:
+    def columns(self, run: TapRun, values: list[Value], x: Value, body: Any) -> list[Value]:
         """Apply `body(x, weight offset, values)` for every column tap of the run to the values of its pixels; the others pass by."""
         k, nv = self.k, self.spec.vectors
         active = values[run.low * nv : run.high * nv]
@@ -175,7 +163,7 @@ class _Writer:
             active = column.results
         return [*values[: run.low * nv], *active, *values[run.high * nv :]]
 
-    def tap_list(self, run: Run, values: list[Value], x: Value, column: Value, first_tap: Value, last_tap: Value) -> list[Value]:
+    def tap_list(self, run: TapRun, values: list[Value], x: Value, column: Value, first_tap: Value, last_tap: Value) -> list[Value]:
         """All row taps of one column tap, a single channel each."""
         k = self.k
         weight = k.at(self.weight, column)
@@ -185,7 +173,7 @@ class _Writer:
             tap.carry(self.multiply(run, list(tap.values), here, there))
         return tap.results
 
-    def channels(self, run: Run, values: list[Value], x: Value, weight: Value, steps: Value) -> list[Value]:
+    def channels(self, run: TapRun, values: list[Value], x: Value, weight: Value, steps: Value) -> list[Value]:
         """All channels of one tap, `unroll` at a time: more would make LLVM keep broadcasts alive and spill."""
         k, spec = self.k, self.spec
         with k.loop(0, steps, carried=values, nonempty=True) as loop:
@@ -197,7 +185,7 @@ class _Writer:
             loop.carry(kept)
         return loop.results
 
-    def multiply(self, run: Run, values: list[Value], x: Value, weight: Value, channel: int = 0) -> list[Value]:
+    def multiply(self, run: TapRun, values: list[Value], x: Value, weight: Value, channel: int = 0) -> list[Value]:
         """values += x[pixel] * weight[vector] for the run's pixels and one channel."""
         k, spec = self.k, self.spec
         weights = [k.load(weight, self.vector, channel * spec.weight_stride + v * self.bytes) for v in range(spec.vectors)]
@@ -229,11 +217,8 @@ class _Writer:
 
 def tiles_of(segment: Segment, input_pixel: int) -> Tiles:
     """A segment with offsets in bytes, for input pixels that lie `input_pixel` bytes apart."""
-    return Tiles(segment.pixels, tuple(_byte_run(run, input_pixel) for run in segment.runs))
-
-
-def _byte_run(run: TapRun, input_pixel: int) -> Run:
-    return Run(run.first, run.count, run.offset * input_pixel, run.spacing * input_pixel, run.low, run.high)
+    runs = (dc.replace(run, offset=run.offset * input_pixel, spacing=run.spacing * input_pixel) for run in segment.runs)
+    return Tiles(segment.pixels, tuple(runs))
 
 
 @dc.dataclass(frozen=True)
