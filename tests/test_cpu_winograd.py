@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,9 @@ from tilewright.engine.graph import Constant, Graph, Input
 from tilewright.engine.ops import Conv
 
 BOUNDS = {2: 1.5e-6, 4: 8e-6, 5: 3e-5, 6: 4e-5}
-"""max |difference| / max |y| against float64 that each output tile keeps on normal weights and inputs; documented in README."""
+"""max |difference| / max |y| against float64 that each output tile of a 3×3 kernel keeps on normal weights and inputs."""
+POINT_BOUNDS = {3: 1.5e-6, 4: 2e-6, 5: 3e-6, 6: 4e-6, 7: 4e-6, 8: 6e-6, 9: 6e-6, 10: 8e-6, 11: 1e-5, 12: 3e-5, 13: 3e-5, 14: 4e-5}
+"""The same for any kernel, by the number of interpolation points of both axes."""
 
 
 @pytest.fixture(params=["avx512", "avx2"])
@@ -47,21 +50,36 @@ def algorithms(session: tw.Session) -> set[str]:
     return {type(s.call.kernel).__name__ for s in executable.steps if s.call and s.node.opname == "conv"}
 
 
-@pytest.mark.parametrize("m", winograd.POINTS)
-def test_matrices_convolve(m: int, rng: np.random.Generator) -> None:
-    t = winograd.transform(m)
-    d, g = rng.standard_normal(t.extent), rng.standard_normal(3)
-    expected = [sum(d[i + k] * g[k] for k in range(3)) for i in range(m)]
-    np.testing.assert_allclose(t.output @ ((t.weight @ g) * (t.input @ d)), expected, rtol=1e-10, atol=1e-12)
+FILTERS = [(m, n - m + 2) for n in winograd.POINTS for m in range(1, n + 1) if 2 <= n - m + 2 <= 7]
 
 
-@pytest.mark.parametrize("m", winograd.POINTS)
-def test_transformed_weight(m: int, rng: np.random.Generator) -> None:
-    weight = rng.standard_normal((5, 4, 3, 3)).astype(np.float32)
-    g = winograd.transform(m).weight
-    expected = np.einsum("ai,kcij,bj->abck", g, weight.astype(np.float64), g).reshape(-1, 4, 5)
-    found = np.concatenate([part for _, part in winograd.transformed_weight(weight, m)])
+@pytest.mark.parametrize(("m", "r"), FILTERS)
+def test_matrices_convolve(m: int, r: int, rng: np.random.Generator) -> None:
+    t = winograd.transform(m, r)
+    d, g = rng.standard_normal(m + r - 1), rng.standard_normal(r)
+    expected = [sum(d[i + k] * g[k] for k in range(r)) for i in range(m)]
+    np.testing.assert_allclose(t.output @ ((t.weight @ g) * (t.input @ d)), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "tiling", [winograd.Tiling.of((4, 4), (3, 3)), winograd.Tiling.of((1, 6), (1, 7)), winograd.Tiling.of((3, 4), (3, 2))]
+)
+def test_transformed_weight(tiling: winograd.Tiling, rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((5, 4, *tiling.r)).astype(np.float32)
+    rows, columns = (t.weight for t in tiling.matrices)
+    expected = np.einsum("ai,kcij,bj->abck", rows, weight.astype(np.float64), columns).reshape(-1, 4, 1, 5)
+    found = np.concatenate([part for _, part in winograd.transformed_weight(weight, tiling)])
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_phases_of_a_strided_kernel(rng: np.random.Generator) -> None:
+    weight = rng.standard_normal((2, 3, 5, 3))
+    taps = winograd.phase_taps(weight, winograd.Tiling.of((2, 2), (5, 3), (2, 2)))
+    assert taps.shape == (2, 3, 4, 3, 2)
+    for down, across, i, j in np.ndindex(2, 2, 3, 2):
+        row, column = 2 * i + down, 2 * j + across
+        expected = weight[:, :, row, column] if row < 5 and column < 3 else 0
+        np.testing.assert_array_equal(taps[:, :, 2 * down + across, i, j], np.broadcast_to(expected, (2, 3)))
 
 
 SHAPES = {
@@ -75,10 +93,10 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("m", winograd.POINTS)
+@pytest.mark.parametrize("m", BOUNDS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_error_bound_and_same_bits(name: str, m: int, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    force.setattr(lowering, "choose", lambda problem, allowed: m)
+    force.setattr(lowering, "choose", lambda problem, accuracy: winograd.Tiling.of((m, m), (3, 3)))
     graph = layer(*SHAPES[name])
     x = rng.standard_normal(graph.inputs[0].type.shape).astype(np.float32)
     expected = tw.compile(graph, backend="reference", passes=[], precision="float64")(x)
@@ -91,7 +109,7 @@ def test_error_bound_and_same_bits(name: str, m: int, target: str, force: pytest
 
 @pytest.mark.parametrize("m", [2, 5])
 def test_epilogue_with_residual_and_channel_scale(m: int, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    force.setattr(lowering, "choose", lambda problem, allowed: m)
+    force.setattr(lowering, "choose", lambda problem, accuracy: winograd.Tiling.of((m, m), (3, 3)))
     x, scale = Input(name="x", shape=(2, 32, 9, 10)), Input(name="scale", shape=(2, 40, 1, 1))
 
     def pointwise_conv(value: Input, c: int) -> Conv:
@@ -121,19 +139,63 @@ def test_accuracy_decides_which_tiles_are_allowed(accuracy: str, expected: set[i
     session = tw.compile(layer((1, 128, 28, 28), 128), passes=[], accuracy=accuracy)
     executable = session.executable
     assert isinstance(executable, NativeExecutable)
-    used = {m for s in executable.steps if s.call and (m := getattr(s.call.kernel, "m", None))}
+    used = {tiling.m[0] for s in executable.steps if s.call and (tiling := getattr(s.call.kernel, "tiling", None))}
     assert used <= expected and bool(used) == bool(expected)
 
 
-@pytest.mark.parametrize(
-    "attributes", [{"strides": (2, 2)}, {"dilations": (2, 2), "pads": ((2, 2), (2, 2))}, {"groups": 2}, {"strides": (1, 2)}], ids=str
-)
+KERNELS = {
+    "1x7": ((1, 48, 17, 17), (1, 7), (1, 1), ((0, 0), (3, 3))),
+    "7x1, ragged": ((2, 40, 15, 11), (7, 1), (1, 1), ((3, 3), (0, 0))),
+    "1x3": ((1, 64, 8, 8), (1, 3), (1, 1), ((0, 0), (1, 1))),
+    "5x5": ((1, 48, 14, 19), (5, 5), (1, 1), ((2, 2), (2, 2))),
+    "5x3": ((1, 32, 9, 12), (5, 3), (1, 1), ((2, 1), (0, 1))),
+    "4x4 with even padding": ((1, 16, 13, 12), (4, 4), (1, 1), ((2, 1), (2, 1))),
+    "3x3 of stride 2": ((2, 40, 15, 18), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    "3x3 of stride 2, no padding": ((1, 32, 13, 17), (3, 3), (2, 2), ((0, 0), (0, 0))),
+    "7x7 of stride 2": ((1, 16, 20, 23), (7, 7), (2, 2), ((3, 3), (3, 3))),
+    "5x5 of stride 3": ((1, 20, 22, 20), (5, 5), (3, 3), ((2, 2), (1, 3))),
+    "3x3 of stride (1, 2)": ((1, 32, 12, 13), (3, 3), (1, 2), ((1, 1), (1, 1))),
+    "one axis": ((2, 40, 50), (5,), (1,), ((2, 2),)),
+    "one axis of stride 2": ((1, 24, 61), (7,), (2,), ((3, 3),)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_and_every_tiling_of_it(name: str, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    shape, kernel, strides, pads = KERNELS[name]
+    x = Input(name="x", shape=shape)
+    weight = rng.standard_normal((36, shape[1], *kernel)) / np.sqrt(shape[1] * np.prod(kernel))
+    bias = rng.standard_normal(36).astype(np.float32)
+    graph = Graph((x,), (Conv(x, Constant(weight.astype(np.float32)), Constant(bias), pads=pads, strides=strides),), ("y",))
+    data = rng.standard_normal(shape).astype(np.float32)
+    expected = tw.compile(graph, backend="reference", passes=[], precision="float64")(data)
+    problem = winograd.WinogradProblem(64, 64, 28, 28, 16, 0, lowering.in_plane(kernel), lowering.in_plane(strides))
+    tilings = winograd.candidates(problem)
+    assert len(tilings) >= 2
+    for tiling in tilings:
+        force.setattr(lowering, "choose", lambda problem, accuracy, tiling=tiling: tiling)
+        session = tw.compile(graph, passes=[], threads=2, target=target)
+        assert algorithms(session) == {"WinogradKernel"}
+        error = np.abs(session(data) - expected).max() / np.abs(expected).max()
+        assert error <= POINT_BOUNDS[tiling.points], tiling
+
+
+@pytest.mark.parametrize("attributes", [{"dilations": (2, 2), "pads": ((2, 2), (2, 2))}, {"groups": 2}], ids=str)
 def test_other_convolutions_are_direct(attributes: dict[str, object], force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    force.setattr(lowering, "choose", lambda problem, allowed: 4)
+    force.setattr(lowering, "choose", lambda problem, accuracy: winograd.Tiling.of((4, 4), (3, 3)))
     x = Input(name="x", shape=(1, 64, 20, 20))
     weight = Constant(rng.standard_normal((64, 64 // int(str(attributes.get("groups", 1))), 3, 3)).astype(np.float32))
     node = Conv(x, weight, None, **{"pads": ((1, 1), (1, 1)), **attributes})  # type: ignore[arg-type]
     assert "WinogradKernel" not in algorithms(tw.compile(Graph((x,), (node,), ("y",)), passes=[]))
+
+
+def test_what_each_accuracy_allows() -> None:
+    square = winograd.WinogradProblem(64, 64, 28, 28, 16, 0)
+    assert {t.m[0] for t in winograd.candidates(square)} == set(BOUNDS) | {3}
+    assert {t.m for t in winograd.candidates(square, "strict")} == {(2, 2)}
+    assert winograd.candidates(square, "exact") == []
+    assert winograd.candidates(dc.replace(square, kernel=(1, 1))) == []
+    assert {t.m for t in winograd.candidates(dc.replace(square, kernel=(1, 3)), "strict")} == {(1, m) for m in (2, 3, 4, 5)}
 
 
 def test_thin_layers_are_direct() -> None:

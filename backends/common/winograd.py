@@ -1,63 +1,65 @@
-"""Winograd's minimal filtering F(m×m, 3×3): transform matrices, transformed weights, and which m pays for a layer.
+"""Winograd's minimal filtering for any kernel: transform matrices, transformed weights, and which output tile pays for a layer.
 
-Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A gives m×m outputs from (m+2)² products (Lavin & Gray 2016, "Fast algorithms for convolutional neural
-networks"), with matrices from Cook-Toom interpolation at the points below and at infinity. The points were searched for the
-smallest error in float32: pairs ±p share the arithmetic of their even and odd parts, and 5/8 and 3/2 for m = 4 halve the error
-of the usual ±1 and ±2.
+Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A gives a tile of m×m' outputs of an r×r' kernel from (m+r-1)(m'+r'-1) products (Lavin & Gray 2016,
+"Fast algorithms for convolutional neural networks"), with matrices from Cook-Toom interpolation at the points below and at
+infinity. The points were searched for the smallest error in float32: pairs ±p share the arithmetic of their even and odd parts.
+
+A convolution of stride s is the sum of s² ones of stride 1, each of the taps and of the inputs of one phase; their products are
+summed before the transform back, as if the phases were further channels.
 """
 
 from __future__ import annotations
 
 import dataclasses as dc
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
-TAPS = 3
 FREQUENCIES_AT_ONCE = 8
 """Frequencies whose weights are transformed together: few enough that float64 needs little memory."""
 POINTS: dict[int, tuple[float, ...]] = {
-    2: (0, 1, -1),
-    4: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2),
-    5: (0, 1 / 2, -1 / 2, 9 / 8, -9 / 8, 5 / 2),
-    6: (0, 1 / 2, -1 / 2, 1, -1, 2, -2),
+    0: (),
+    3: (0, 1, -1),
+    4: (0, 3 / 4, -3 / 4, 2),
+    5: (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2),
+    6: (0, 1 / 2, -1 / 2, 9 / 8, -9 / 8, 5 / 2),
+    7: (0, 1 / 2, -1 / 2, 1, -1, 2, -2),
+    8: (0, 5 / 8, -5 / 8, 9 / 8, -9 / 8, 5 / 2, -5 / 2, 1 / 3),
+    9: (0, 1 / 2, -1 / 2, 3 / 4, -3 / 4, 5 / 4, -5 / 4, 5 / 2, -5 / 2),
+    11: (0, 3 / 8, -3 / 8, 5 / 8, -5 / 8, 7 / 8, -7 / 8, 3 / 2, -3 / 2, 3, -3),
 }
-STRICT = (2,)
-"""The output tiles that accuracy="strict" allows."""
+"""By how many they are. One output of one tap needs none: it is itself."""
+MOST_POINTS = {"fast": 14, "strict": 6, "exact": 0}
+"""How many points the two axes may have together in each accuracy: the errors of both multiply. "strict" allows F(2×2, 3×3)."""
 
 
 @dc.dataclass(frozen=True)
 class Transform:
-    """The three matrices of F(m, 3): output (m, a), weight (a, 3) and input (a, a), a = m + 2."""
+    """The three matrices of F(m, r): output (m, a), weight (a, r) and input (a, a), a = m + r - 1."""
 
-    m: int
     output: np.ndarray
     weight: np.ndarray
     input: np.ndarray
 
-    @property
-    def extent(self) -> int:
-        """Input positions of a tile along one axis."""
-        return self.m + TAPS - 1
-
 
 @functools.cache
-def transform(m: int) -> Transform:
+def transform(m: int, r: int) -> Transform:
     """The matrices in float64; rows of the weight and input matrices are balanced by powers of two, which costs no accuracy."""
-    points, a = POINTS[m], m + TAPS - 1
-    output, weight, inputs = np.zeros((m, a)), np.zeros((a, TAPS)), np.zeros((a, a))
+    points, a = POINTS[m + r - 2], m + r - 1
+    output, weight, inputs = np.zeros((m, a)), np.zeros((a, r)), np.zeros((a, a))
     for j, p in enumerate(points):
         others = [q for q in points if q != p]
         output[:, j] = [p**i for i in range(m)]
-        weight[j] = np.array([p**i for i in range(TAPS)]) / math.prod(p - q for q in others)
+        weight[j] = np.array([p**i for i in range(r)]) / math.prod(p - q for q in others)
         inputs[j, : a - 1] = _monic(others)
-    output[m - 1, a - 1] = weight[a - 1, TAPS - 1] = 1
+    output[m - 1, a - 1] = weight[a - 1, r - 1] = 1
     inputs[a - 1] = _monic(list(points))
     norms = np.linalg.norm(inputs, axis=1) / np.linalg.norm(weight, axis=1)
     balance = np.exp2(np.round(np.log2(np.sqrt(norms))))[:, None]
-    return Transform(m, output, weight * balance, inputs / balance)
+    return Transform(output, weight * balance, inputs / balance)
 
 
 def _monic(roots: list[float]) -> np.ndarray:
@@ -68,20 +70,65 @@ def _monic(roots: list[float]) -> np.ndarray:
     return polynomial
 
 
-def transformed_weight(weight: np.ndarray, m: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """(k, c, 3, 3) as G g Gᵀ in float64: some frequencies at a time, and their (frequency, c, k)."""
+@dc.dataclass(frozen=True)
+class Tiling:
+    """F(m×m', r×r') of a convolution with these strides; r is the number of taps that one phase has along an axis."""
+
+    m: tuple[int, int]
+    r: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+
+    @staticmethod
+    def of(m: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int] = (1, 1)) -> Tiling:
+        """For a kernel of this size."""
+        return Tiling(m, (-(-kernel[0] // strides[0]), -(-kernel[1] // strides[1])), strides)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Input positions of a tile along each axis, in one phase."""
+        return self.m[0] + self.r[0] - 1, self.m[1] + self.r[1] - 1
+
+    @property
+    def frequencies(self) -> int:
+        return math.prod(self.extent)
+
+    @property
+    def phases(self) -> int:
+        return math.prod(self.strides)
+
+    @property
+    def points(self) -> int:
+        """Interpolation points of both axes together, which the error grows with."""
+        return sum(self.extent) - 2
+
+    @property
+    def matrices(self) -> tuple[Transform, Transform]:
+        """Of rows and columns."""
+        return transform(self.m[0], self.r[0]), transform(self.m[1], self.r[1])
+
+
+def phase_taps(weight: np.ndarray, tiling: Tiling) -> np.ndarray:
+    """(k, c, taps, taps) as (k, c, phase, r, r'): tap s·i + p is tap i of phase p; taps that are missing are zero."""
+    (r, r2), (s, s2) = tiling.r, tiling.strides
+    missing = [(0, have * step - n) for have, step, n in zip(tiling.r, tiling.strides, weight.shape[2:], strict=True)]
+    whole = np.pad(weight, ((0, 0), (0, 0), *missing))
+    return whole.reshape(*weight.shape[:2], r, s, r2, s2).transpose(0, 1, 3, 5, 2, 4).reshape(*weight.shape[:2], s * s2, r, r2)
+
+
+def transformed_weight(weight: np.ndarray, tiling: Tiling) -> Iterator[tuple[slice, np.ndarray]]:
+    """(k, c, taps, taps) as G g Gᵀ in float64: some frequencies at a time, and their (frequency, c, phase, k)."""
     k, c = weight.shape[:2]
-    g = transform(m).weight
-    both = np.kron(g, g)
-    taps = np.ascontiguousarray(weight.reshape(k, c, TAPS**2).transpose(2, 1, 0), np.float64).reshape(TAPS**2, c * k)
+    rows, columns = tiling.matrices
+    both, taps = np.kron(rows.weight, columns.weight), math.prod(tiling.r)
+    lines = np.ascontiguousarray(phase_taps(weight, tiling).reshape(k, -1, taps).transpose(2, 1, 0), np.float64).reshape(taps, -1)
     for start in range(0, len(both), FREQUENCIES_AT_ONCE):
         part = both[start : start + FREQUENCIES_AT_ONCE]
-        yield slice(start, start + len(part)), (part @ taps).reshape(len(part), c, k)
+        yield slice(start, start + len(part)), (part @ lines).reshape(len(part), c, tiling.phases, k)
 
 
 @dc.dataclass(frozen=True)
 class WinogradProblem:
-    """What the choice of m depends on."""
+    """What the choice of the tile depends on."""
 
     channels: int
     outputs: int
@@ -91,35 +138,52 @@ class WinogradProblem:
     lanes: int
     multiply_adds: int
     """Those of the direct algorithm that do not fall into padding."""
+    kernel: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
 
 
+MOST_OUTPUTS = 8
+"""Along one axis of a tile."""
 FLOPS = 110e9
 """Operations a second that a thread's products reach."""
 WEIGHT_BANDWIDTH, CACHE_BANDWIDTH, CACHE_BYTES = 24e9, 80e9, 24e6
 """Bytes a second at which transformed weights stream: from memory, or from the last cache while they fit into it."""
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
-ERROR_PENALTY = {5: 1.1, 6: 1.25}
-"""Large tiles have larger errors: they must win clearly."""
+HARMLESS_POINTS, POINT_PENALTY = 10, 0.06
+"""Large tiles have larger errors: each point beyond those of F(4×4, 3×3) must win this share of the time."""
 
 
-def choose(problem: WinogradProblem, allowed: tuple[int, ...] = tuple(POINTS)) -> int | None:
-    """The m with the least estimated time; None where the direct algorithm is faster."""
+def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]:
+    """Every tiling that the accuracy allows; where both axes have the same taps they have the same outputs."""
+    square = problem.kernel[0] == problem.kernel[1] and problem.strides[0] == problem.strides[1]
+    found = []
+    for m in itertools.product(range(1, MOST_OUTPUTS + 1), repeat=2):
+        tiling = Tiling.of(m, problem.kernel, problem.strides)
+        counts = [a - 1 for a in tiling.extent]
+        filters = all((n > 1) == (r > 1) for n, r in zip(m, tiling.r, strict=True)) and max(counts) > 0
+        known = all(count in POINTS for count in counts) and tiling.points <= MOST_POINTS[accuracy]
+        if filters and known and (m[0] == m[1] or not square):
+            found.append(tiling)
+    return found
+
+
+def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
+    """The tiling with the least estimated time; None where the direct algorithm is faster, or the accuracy forbids all."""
     direct = 2 * problem.multiply_adds / FLOPS
-    best = min(allowed, key=lambda m: estimate(problem, m), default=None)
+    best = min(candidates(problem, accuracy), key=lambda tiling: estimate(problem, tiling), default=None)
     return best if best is not None and estimate(problem, best) < direct else None
 
 
-def estimate(problem: WinogradProblem, m: int) -> float:
+def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
     """Seconds of one image on one thread: products or the stream of their weights, whichever is longer, and the transforms.
 
     Neither the batch nor the number of threads enters: an image must give the same bits alone and among others.
     """
-    a = m + TAPS - 1
-    tiles = -(-problem.height // m) * -(-problem.width // m)
-    weights = a * a * problem.channels * problem.outputs
+    tiles = -(-problem.height // tiling.m[0]) * -(-problem.width // tiling.m[1])
+    weights = tiling.frequencies * tiling.phases * problem.channels * problem.outputs
     products = 2 * weights * tiles / FLOPS
     stream = 4 * weights / (CACHE_BANDWIDTH if 4 * weights < CACHE_BYTES else WEIGHT_BANDWIDTH)
-    channels = -(-problem.channels // problem.lanes) * problem.lanes
-    transforms = TRANSFORM_SECONDS * tiles * a * a * (channels + problem.outputs)
-    return (max(products, stream) + transforms) * ERROR_PENALTY.get(m, 1)
+    channels = -(-problem.channels // problem.lanes) * problem.lanes * tiling.phases
+    transforms = TRANSFORM_SECONDS * tiles * tiling.frequencies * (channels + problem.outputs)
+    return (max(products, stream) + transforms) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))
