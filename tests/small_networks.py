@@ -35,13 +35,14 @@ def unit(x: Value, channels: int, kernel: Kernel = 1, stride: int = 1, groups: i
     return batch_norm(conv(x, channels, kernel, stride, pad=pads, groups=groups, bias=False))
 
 
-def head(x: Value, classes: int) -> Value:
-    """Class scores that sum to one."""
-    return softmax(linear(flatten(global_average_pool(x)), classes))
+def head(x: Value, classes: int) -> dict[str, Value]:
+    """Scores of classes, and probabilities."""
+    scores = linear(flatten(global_average_pool(x)), classes)
+    return {"scores": scores, "probabilities": softmax(scores)}
 
 
 @model(image=("batch=1", 3, 49, 45))
-def inverted_residuals(image: Value) -> Value:
+def inverted_residuals(image: Value) -> dict[str, Value]:
     """As in MobileNet v2 and v3: expand, depthwise, squeeze and excite, project; channels that are no whole vectors."""
     x = hard_swish(unit(image, 16, 3, stride=2))
     for channels, expansion, kernel, stride in ((16, 1, 3, 1), (24, 4, 3, 2), (24, 3, 3, 1), (40, 3, 5, 2), (40, 6, 5, 1)):
@@ -54,7 +55,7 @@ def inverted_residuals(image: Value) -> Value:
 
 
 @model(image=("batch=1", 3, 50, 54))
-def dense_blocks(image: Value) -> Value:
+def dense_blocks(image: Value) -> dict[str, Value]:
     """As in DenseNet: every layer reads all before it, normalised anew; 12 more channels each."""
     x = max_pool(relu(unit(image, 24, 7, stride=2)), 3, stride=2, pad=1)
     for width in (3, 4):
@@ -73,7 +74,7 @@ def chain(x: Value, *layers: tuple[int, Kernel]) -> Value:
 
 
 @model(image=("batch=1", 3, 69, 67))
-def inception_blocks(image: Value) -> Value:
+def inception_blocks(image: Value) -> dict[str, Value]:
     """As in Inception v3: branches of 1 x 1, 5 x 5, 1 x 7 and 7 x 1, 1 x 3 and 3 x 1, pooling; a block that halves the map."""
     x = relu(unit(relu(conv(image, 16, 3, stride=2)), 32, 3))
     x = concat(

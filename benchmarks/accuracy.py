@@ -1,0 +1,63 @@
+"""How far whole networks are from float64: max |difference| / max |output|, for each accuracy and for onnxruntime in float32.
+
+    python benchmarks/accuracy.py FILE.onnx ... [--seed 0]
+
+The judge is the reference backend in float64 on the graph as it was imported. Inputs are normally distributed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+import tilewright as tw
+from tilewright.engine.backend import ACCURACIES
+from tilewright.engine.bench.engines import Task, onnxruntime
+from tilewright.engine.cli import console
+from tilewright.engine.compiler import load_source
+
+BOUNDS = {"fast": 1e-4, "strict": 2e-5}
+COLUMNS = ["network", *ACCURACIES, "onnxruntime"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def error(found: Arrays, wanted: Arrays) -> float:
+    """The largest over the outputs."""
+    return max(float(np.abs(found[name] - exact).max() / np.abs(exact).max()) for name, exact in wanted.items())
+
+
+def errors(path: str, seed: int) -> list[float]:
+    """For each accuracy, and for onnxruntime."""
+    source, rng = load_source(path), np.random.default_rng(seed)
+    shapes = {spec.name: shape for spec in source.inputs if (shape := spec.shape_in_advance) is not None}
+    if len(shapes) < len(source.inputs):
+        raise SystemExit(f"{path}: expected a model with fixed shapes, got {', '.join(map(str, source.inputs))}")
+    inputs = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    wanted = tw.compile(path, backend="reference", precision="float64", passes=[]).run(inputs)
+    found = [tw.compile(path, accuracy=accuracy).run(inputs) for accuracy in ACCURACIES]
+    found.append(dict(zip(source.output_names, onnxruntime(Task(path, shapes, {}, 1))(inputs), strict=True)))
+    return [error(each, wanted) for each in found]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """1 when a bound is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="FILE.onnx")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs")
+    options = parser.parse_args(arguments)
+    found = {}
+    for file in options.files:
+        with console.working(f"{file} in float64"):
+            found[pathlib.Path(file).stem] = errors(file, options.seed)
+    console.table(COLUMNS, [[name, *(f"{value:.1e}" for value in row)] for name, row in found.items()])
+    kept = {a: all(row[ACCURACIES.index(a)] <= bound for row in found.values()) for a, bound in BOUNDS.items()}
+    print("\n" + "; ".join(f"{a} <= {bound:.0e}: {'yes' if kept[a] else 'NO'}" for a, bound in BOUNDS.items()))
+    return 0 if all(kept.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
