@@ -22,8 +22,8 @@ class onnxruntime:  # noqa: N801 - a plug-in is found by its name
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()
-        if self.options.precision or self.options.target:
-            raise ModelError("the onnxruntime backend knows neither precision nor target")
+        if self.options.precision or self.options.target or self.options.tune:
+            raise ModelError("the onnxruntime backend knows neither precision nor target nor tune")
         try:
             self._package: Any = importlib.import_module("onnxruntime")
         except ModuleNotFoundError as error:

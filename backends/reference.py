@@ -23,6 +23,8 @@ class reference:  # noqa: N801 - a plug-in is found by its name
         options = options or Options()
         if options.precision not in (None, "float64"):
             raise ModelError(f"precision={options.precision!r}: the reference backend knows None and 'float64'")
+        if options.tune:
+            raise ModelError("tune: the reference backend has nothing to choose from")
         self.wide = options.precision == "float64"
 
     def compile(self, graph: Graph) -> _Evaluation:

@@ -25,6 +25,8 @@ class Options:
     """The dtype of the arithmetic where it may differ from the model's; None: the model's own."""
     target: str | None = None
     """The machine to generate for; None: this one."""
+    tune: float = 0.0
+    """Seconds for measuring candidates that nobody has measured yet; 0: what a rule says, whatever was measured before."""
 
 
 class Executable(Protocol):

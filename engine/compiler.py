@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import plugins
+from . import knobs, plugins
 from .backend import ACCURACIES, Backend, Executable, Options
 from .debug import dump, report
 from .errors import ModelError
@@ -27,6 +27,7 @@ def compile(
     accuracy: str = "fast",
     precision: str | None = None,
     target: str | None = None,
+    tune: bool | float = False,
 ) -> Session:
     """Compile a model for a backend.
 
@@ -36,6 +37,7 @@ def compile(
     shapes: input name → shape, for models that leave dimensions open; otherwise they are compiled at the first run.
     passes: names or functions, in order; None: `passes.default`.
     accuracy: "fast", "strict" or "exact"; precision, target: see engine.backend.Options.
+    tune: True: measure what is fastest for each layer on this machine, once, and keep it for the next time; a number: for so many seconds.
 
     Raises ModelError, UnsupportedError (all unsupported operators at once) or MachineError.
     """
@@ -44,7 +46,7 @@ def compile(
     if threads is not None and threads < 1:
         raise ModelError(f"threads={threads}: expected at least 1, or None for as many as this process may use")
     chain = resolve_passes(passes)
-    options = Options(threads, accuracy, precision, target)
+    options = Options(threads, accuracy, precision, target, tune_seconds(tune))
     machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
 
     def build(graph: Graph, ledger: Report) -> Executable:
@@ -53,6 +55,14 @@ def compile(
         return executable
 
     return Session(load_source(model), build, shapes)
+
+
+def tune_seconds(tune: bool | float) -> float:
+    """The budget behind `tune`: True means the one of the knob tune_seconds, False none."""
+    seconds = float(knobs.get("tune_seconds") if tune is True else tune)
+    if not 0 <= seconds < float("inf") or (tune is True and seconds == 0):
+        raise ModelError(f"tune={tune!r}: expected True, False or a number of seconds, got {seconds:g} seconds")
+    return seconds
 
 
 def optimize(graph: Graph, passes: Sequence[str | Pass] | None = None, report: Report | None = None) -> Graph:

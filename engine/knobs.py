@@ -34,6 +34,9 @@ TABLE: dict[str, Knob] = {
     ),
     "cache_dir": Knob("TILEWRIGHT_CACHE_DIR", str, "", "where compiled kernels are kept; empty: the user's cache folder; 'off': nowhere"),
     "threads": Knob("TILEWRIGHT_THREADS", int, 0, "threads of the cpu backend; 0: as many as this process may use"),
+    "tune_seconds": Knob(
+        "TILEWRIGHT_TUNE_SECONDS", float, 20.0, "how long compile(tune=True) and --tune may measure candidates for the layers of a network"
+    ),
     "target": Knob("TILEWRIGHT_TARGET", str, "", "the cpu backend's target: native, avx512, avx2 or neon; empty: native"),
 }
 

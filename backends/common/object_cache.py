@@ -37,7 +37,7 @@ class ObjectCache:
             return None
         head = len(MAGIC) + 32
         if content[:head] != MAGIC + digest(key, content[head:]):
-            report(f"damaged cache file {path}: compiling again")
+            report(f"damaged cache file {path}: what it held is made again")
             return None
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > DAY:

@@ -46,6 +46,11 @@ def choose_tile(problem: TileProblem) -> Tile:
     return min(candidates(problem), key=lambda tile: (estimate(problem, tile), -tile.accumulators))
 
 
+def best_tiles(problem: TileProblem, count: int) -> list[Tile]:
+    """The tiles with the least estimated times, which are worth measuring."""
+    return sorted(candidates(problem), key=lambda tile: (estimate(problem, tile), -tile.accumulators))[:count]
+
+
 PIPES = 2
 """FMAs, and loads, that a core starts in one cycle. A core with one pipe for its widest vectors sees the same order of tiles."""
 LATENCY = 4

@@ -45,6 +45,7 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         for module in (*VECTOR_KERNELS, *NUMBA_KERNELS):
             importlib.import_module(f".{module}", __name__)
         self.machine = Machine(resolve(options.target), options.threads or default_threads(), options.accuracy)
+        self._tune = options.tune
 
     @property
     def threads(self) -> int:
@@ -70,10 +71,12 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
+        from .tuning import tuned
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
         graph = nest_concats(split_epilogues(compute_half_in_single(graph), lanes))
-        executable = NativeExecutable(assign_layouts(graph, lanes), self.machine)
+        placed = assign_layouts(graph, lanes)
+        executable = tuned(placed, self.machine, self._tune) if self._tune else NativeExecutable(placed, self.machine)
         for line in executable.fallbacks():
             report(line)
         return executable

@@ -9,11 +9,14 @@ import numpy as np
 
 from ...engine.ops import Conv, ConvTranspose
 from ..common.geometry import phases
-from ..common.schedule import Tile, TileProblem, choose_tile
+from ..common.problem import ConvProblem
+from ..common.schedule import Tile, TileProblem, best_tiles, choose_tile
 from .conv_direct import DepthwiseConvKernel
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import Slab, pack, pack_depthwise, padded_bias
 from .product import F4, Map, Product, call, constant_weight
+
+TILES_TO_MEASURE = 12
 
 
 @lowers(Conv)
@@ -62,7 +65,7 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             node, node.x, axes, x_map, y_map, node.type.shape[0], node.x.type.shape[1], bias, node.extras, node.epilogue, depth
         )
         parts = output_vectors(dense.shape[0], node.groups, lanes)
-        tile = choose_tile(TileProblem(product.row, len(parts[0]), depth, machine.target.registers))
+        tile = asked_tile(node, TileProblem(product.row, len(parts[0]), depth, machine.target.registers), machine)
         for vectors in split_by_tile(parts, tile.vectors):
             slabs = input_blocks(vectors, taps.shape, node.groups, lanes, x_map.channels)
             packing = functools.partial(
@@ -70,6 +73,12 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             )
             calls.append(call(product, machine, Tile(tile.pixels, len(vectors[0])), slabs, packing))
     return calls
+
+
+def asked_tile(node: Conv | ConvTranspose, problem: TileProblem, machine: Machine) -> Tile:
+    """The tile for a phase. It decides in which order outputs are computed, never in which order one of them is summed up."""
+    best = functools.partial(best_tiles, problem, TILES_TO_MEASURE)
+    return machine.schedules.choose((ConvProblem.of(node), problem), lambda: choose_tile(problem), best)
 
 
 def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...engine.graph import Node
+from ..common.choices import RULE, Schedules
 from .emit import Emitter
 from .target import Target
 
@@ -97,11 +98,12 @@ class NoKernel(Exception):  # noqa: N818 - an answer, not an error
 
 @dc.dataclass(frozen=True)
 class Machine:
-    """What a lowering may know: the target and the number of threads."""
+    """What a lowering may know: the target and the number of threads, and whom it asks where there is a choice."""
 
     target: Target
     threads: int
     accuracy: str = "fast"
+    schedules: Schedules = RULE
 
 
 Lowering = Callable[..., list[Call]]

@@ -1,4 +1,4 @@
-"""The engines that read ONNX themselves: each a function `Task -> Runner`, ours by name, yours by the entry point `tilewright.engines`."""
+"""The engines that read ONNX themselves: each a function `Task -> Runner`, ours by name, yours by entry point or as MODULE:FUNCTION."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Task:
     threads: int
     accuracy: str = "fast"
     """Tilewright's; what others compute in is the model's own precision."""
+    tune: bool = False
+    """Of Tilewright: before it is timed."""
 
 
 Engine = Callable[[Task], Runner]
@@ -39,7 +41,7 @@ Engine = Callable[[Task], Runner]
 
 def tilewright(task: Task) -> Runner:
     """The cpu backend of this package."""
-    session = compile(task.path, threads=task.threads, shapes=dict(task.shapes), accuracy=task.accuracy)
+    session = compile(task.path, threads=task.threads, shapes=dict(task.shapes), accuracy=task.accuracy, tune=task.tune)
     return lambda inputs: list(session.run(inputs).values())
 
 
@@ -78,20 +80,29 @@ BUILT_IN: dict[str, Engine] = {engine.__name__: engine for engine in (tilewright
 
 
 def available() -> list[str]:
-    """Every name that `find` knows."""
+    """Every plain name that `find` knows."""
     return sorted({*BUILT_IN, *(point.name for point in plugins.entry_points("engines"))})
 
 
 def check(names: Sequence[str]) -> None:
     """ModelError for names that nobody offers; imports none of the engines."""
-    if unknown := [name for name in names if name not in available()]:
-        raise ModelError(f"no {', '.join(map(repr, unknown))} among the engines: {', '.join(available())}")
+    if unknown := [name for name in names if ":" not in name and name not in available()]:
+        raise ModelError(f"no {', '.join(map(repr, unknown))} among the engines: {', '.join(available())}, or MODULE:FUNCTION")
 
 
 def find(name: str) -> Engine:
-    """The engine of that name."""
+    """The engine of that name: an entry point `tilewright.engines`, one of ours, or MODULE:FUNCTION of a module that can be imported."""
     check([name])
+    if ":" in name:
+        return _function(*name.split(":", 1))
     return next((point.load() for point in plugins.entry_points("engines") if point.name == name), None) or BUILT_IN[name]
+
+
+def _function(module: str, function: str) -> Engine:
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{module}:{function}: expected an engine as MODULE:FUNCTION, {error}") from error
 
 
 def _package(name: str) -> Any:

@@ -36,11 +36,18 @@ def add_compilation(parser: argparse.ArgumentParser, backend: bool = True) -> No
     group = parser.add_argument_group("compilation")
     if backend:
         group.add_argument("--backend", default="cpu", metavar="NAME", help="default: cpu")
+        add_tuning(group)
     group.add_argument("--threads", type=positive, metavar="N", help="default: as many as this process may use")
     group.add_argument("--accuracy", choices=ACCURACIES, default="fast", help="default: fast")
     group.add_argument(
         "--passes", type=passes, metavar="A,B,...", help="these passes only; '' is none; +A,B runs the default ones and then A and B"
     )
+
+
+def add_tuning(group: argparse._ActionsContainer) -> None:
+    """--tune."""
+    how = "measure what is fastest for each layer, once, and keep it (see TILEWRIGHT_TUNE_SECONDS)"
+    group.add_argument("--tune", action="store_true", help=how)
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from ..graph import Graph
 from ..rest import warning
 from ..source import Shapes, Source, specialize
 from . import console, failure, files
-from .arguments import add_model, names, positive, seconds, shapes
+from .arguments import add_model, add_tuning, names, positive, seconds, shapes
 from .inputs import random_array, require_shapes
 
 COLUMNS = ["engine", "median", "best", "ratio", "GFLOP/s", "% of peak", "first answer", "memory", "max error", "agrees"]
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="of every engine; default: as many as this process may use")
     parser.add_argument("--accuracy", choices=ACCURACIES, default="fast", help="of Tilewright; default: fast")
+    add_tuning(parser)
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each engine; default: 5")
     parser.add_argument("--window", type=seconds, default=0.25, metavar="S", help="seconds of a turn, after its warm-up; default: 0.25")
     parser.add_argument("--tolerance", type=float, metavar="T", help="largest error that agrees; default: by the type, 1e-4 for float32")
@@ -90,7 +91,9 @@ def measured(model: str, source: Source, arguments: argparse.Namespace, progress
     inputs = {spec.name: random_array(spec, fixed[spec.name], rng) for spec in source.inputs}
     graph = specialize(source, inputs)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(onnx_file(model, graph, folder), fixed, dimensions(source, fixed), arguments.threads, arguments.accuracy)
+        task = Task(
+            onnx_file(model, graph, folder), fixed, dimensions(source, fixed), arguments.threads, arguments.accuracy, arguments.tune
+        )
         name = pathlib.Path(model).stem if os.path.exists(model) else model
         contest = Contest(name, task, optimize(graph).flops(), inputs, arguments.rounds, arguments.window, arguments.tolerance)
         try:

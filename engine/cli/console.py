@@ -1,18 +1,13 @@
-"""What the command line prints: tables, colour and a spinner on a terminal, plain aligned text everywhere else."""
+"""What the command line prints: tables and colour on a terminal, plain aligned text everywhere else."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
-from .. import knobs
+from ..progress import printable, progress, working
 
-
-def printable(text: str) -> str:
-    """The text with control characters spelled out: names come out of files that somebody else made."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+__all__ = ["duration", "heading", "print_text", "printable", "progress", "quantity", "table", "working"]
 
 
 def print_text(text: str) -> None:
@@ -59,41 +54,6 @@ def _plain_table(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
 
 def _is_number(cell: str) -> bool:
     return cell[:1].isdigit() or cell[:1] in "-" or cell in ("nan", "inf")
-
-
-@contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show on a terminal that something long is going on; the other debug levels print their own lines."""
-    if not sys.stderr.isatty() or knobs.get("debug"):
-        yield
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status(Text(printable(what))):
-        yield
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal: each call says what begins now. It is drawn at these calls alone, so that it disturbs no measurement."""
-    if not sys.stderr.isatty() or knobs.get("debug"):
-        yield lambda what: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        done = itertools.count()
-        yield lambda what: bar.update(task, completed=next(done), description=rich_text(what), refresh=True)
-
-
-def rich_text(text: str) -> str:
-    """The text for places where rich would read markup."""
-    from rich.markup import escape
-
-    return escape(printable(text))
 
 
 def quantity(value: float, unit: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .. import plugins
 from ..backend import Backend, Itemized, Measurable, Options
-from ..compiler import load_source, optimize, resolve_passes
+from ..compiler import load_source, optimize, resolve_passes, tune_seconds
 from ..profiling import Profile, Row, measure, totals
 from ..rest import warning
 from ..source import specialize
@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
     """The backend that the command line asks for, with this number of threads."""
-    return plugins.load("backends", arguments.backend)(Options(threads, arguments.accuracy))
+    return plugins.load("backends", arguments.backend)(Options(threads, arguments.accuracy, tune=tune_seconds(arguments.tune)))
 
 
 def print_steps(steps: Sequence[tuple[str, float]]) -> None:

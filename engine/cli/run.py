@@ -42,6 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
             shapes=shapes(arguments),
             passes=arguments.passes,
             accuracy=arguments.accuracy,
+            tune=arguments.tune,
         )
         outputs = session.run(inputs)
     print_outputs(outputs)

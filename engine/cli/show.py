@@ -41,7 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
         console.heading("what the passes did and declined")
         console.print_text(str(report))
     console.heading(f"plan of the {arguments.backend} backend")
-    session = compile(optimized, backend=arguments.backend, threads=arguments.threads, passes=[], accuracy=arguments.accuracy)
+    session = compile(
+        optimized,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        passes=[],
+        accuracy=arguments.accuracy,
+        tune=arguments.tune,
+    )
     console.print_text(session.plan)
     return 0
 
