@@ -12,6 +12,7 @@ import tilewright as tw
 from tilewright.backends.common import winograd
 from tilewright.backends.cpu import winograd as lowering
 from tilewright.backends.cpu.executable import NativeExecutable
+from tilewright.backends.cpu.space_to_depth import fold_taps
 from tilewright.backends.cpu.target import Target
 from tilewright.engine import expression as ex
 from tilewright.engine.graph import Constant, Graph, Input
@@ -178,6 +179,42 @@ def test_every_kernel_and_every_tiling_of_it(name: str, target: str, force: pyte
         assert algorithms(session) == {"WinogradKernel"}
         error = np.abs(session(data) - expected).max() / np.abs(expected).max()
         assert error <= POINT_BOUNDS[tiling.points], tiling
+
+
+STEMS = {
+    "7x7 of stride 2 over a picture": ((1, 3, 36, 52), (7, 7), (2, 2), ((3, 3), (3, 3))),
+    "odd sizes, batch": ((2, 3, 35, 41), (7, 7), (2, 2), ((3, 3), (3, 3))),
+    "one channel, uneven pads": ((2, 1, 34, 64), (5, 5), (2, 2), ((2, 1), (1, 2))),
+    "no pads": ((1, 3, 37, 45), (6, 4), (2, 2), ((0, 0), (0, 0))),
+    "stride 3": ((1, 4, 40, 71), (7, 8), (3, 3), ((2, 2), (4, 3))),
+    "rows only": ((1, 2, 33, 31), (4, 5), (2, 1), ((1, 1), (2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_first_layers_with_folded_strides(name: str, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    shape, kernel, strides, pads = STEMS[name]
+    x = Input(name="x", shape=shape)
+    weight = rng.standard_normal((40, shape[1], *kernel)) / np.sqrt(shape[1] * np.prod(kernel))
+    graph = Graph((x,), (Conv(x, Constant(weight.astype(np.float32)), None, pads=pads, strides=strides),), ("y",))
+    data = rng.standard_normal(shape).astype(np.float32)
+    expected = tw.compile(graph, backend="reference", passes=[], precision="float64")(data)
+    taps, _ = fold_taps(weight, strides, (pads[0][0], pads[1][0]))
+    tilings = winograd.candidates(winograd.WinogradProblem(64, 64, 28, 28, 16, 0, taps.shape[2:]))
+    assert len(tilings) >= 2
+    for tiling in tilings:
+        force.setattr(lowering, "choose", lambda problem, accuracy, tiling=tiling: tiling)
+        actual = [tw.compile(graph, passes=[], threads=threads, target=target) for threads in (1, 2)]
+        assert algorithms(actual[0]) == {"SpaceToDepthKernel", "WinogradKernel"}
+        results = [session(data) for session in actual]
+        np.testing.assert_array_equal(*results)
+        assert np.abs(results[0] - expected).max() <= POINT_BOUNDS[tiling.points] * np.abs(expected).max(), tiling
+
+
+def test_a_picture_narrower_than_a_vector_is_direct(rng: np.random.Generator) -> None:
+    x = Input(name="x", shape=(1, 3, 64, 9))
+    node = Conv(x, Constant(rng.standard_normal((64, 3, 7, 7)).astype(np.float32)), None, pads=((3, 3), (3, 3)), strides=(2, 2))
+    assert algorithms(tw.compile(Graph((x,), (node,), ("y",)), passes=[])) == {"DirectConvKernel"}
 
 
 @pytest.mark.parametrize("attributes", [{"dilations": (2, 2), "pads": ((2, 2), (2, 2))}, {"groups": 2}], ids=str)

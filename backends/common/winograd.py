@@ -158,7 +158,8 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
     """Every tiling that the accuracy allows; where both axes have the same taps they have the same outputs."""
     square = problem.kernel[0] == problem.kernel[1] and problem.strides[0] == problem.strides[1]
     found = []
-    for m in itertools.product(range(1, MOST_OUTPUTS + 1), repeat=2):
+    outputs = range(1, MOST_OUTPUTS + 1)
+    for m in itertools.product(outputs, outputs):
         tiling = Tiling.of(m, problem.kernel, problem.strides)
         counts = [a - 1 for a in tiling.extent]
         filters = all((n > 1) == (r > 1) for n, r in zip(m, tiling.r, strict=True)) and max(counts) > 0

@@ -17,9 +17,28 @@ from .conv_winograd import UNROLL, WinogradKernel
 from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, grain_for, lowers
 from .pack import padded_bias
 from .product import F4, FLOPS_PER_SECOND, Map, constant_weight, epilogue_operands
+from .space_to_depth import fold_taps, folded_size, space_to_depth
 
 SHARED_BYTES = 8 << 20
 """Transformed inputs up to this size are computed by a step of their own, so that threads can share output channels."""
+
+
+@dc.dataclass(frozen=True)
+class _Layer:
+    """A convolution over a blocked value, which is the node's operand or made from it by folding the strides into channels."""
+
+    weight: np.ndarray
+    """(k, c, taps, taps)."""
+    size: tuple[int, int]
+    pads: tuple[int, int]
+    """Rows and columns of zeros before the input."""
+    strides: tuple[int, int]
+    folded: tuple[int, int] | None = None
+    """The strides that were folded."""
+
+    @property
+    def channels(self) -> int:
+        return self.weight.shape[1]
 
 
 @lowers(Conv)
@@ -27,23 +46,33 @@ def lower_winograd(node: Conv, machine: Machine) -> list[Call]:
     """NoKernel where the direct algorithm is at least as fast, or the accuracy that was asked for forbids it."""
     weight = constant_weight(node, node.weight, node.bias, machine)
     blocked = Blocked(1, machine.target.lanes(F4))
-    simple = node.groups == 1 and len(node.kernel) <= 2 and set(node.dilations) == {1}
-    if not simple or node.x.type.layout != blocked or node.type.layout != blocked:
+    if node.groups != 1 or len(node.kernel) > 2 or set(node.dilations) != {1} or node.type.layout != blocked:
         raise NoKernel("Winograd needs a convolution over one or two axes without groups and dilation")
-    tiling = choose(_problem(node, machine), machine.accuracy)
+    layer = _layer(node, weight, blocked)
+    tiling = choose(_problem(node, layer, blocked.block), machine.accuracy)
     if tiling is None:
         raise NoKernel("the direct algorithm is faster, or asked for")
-    return _Plan(node, weight, tiling, machine).calls()
+    return _Plan(node, layer, tiling, machine).calls()
 
 
-def _problem(node: Conv, machine: Machine) -> WinogradProblem:
+def _layer(node: Conv, weight: np.ndarray, blocked: Blocked) -> _Layer:
+    size, strides = in_plane(node.x.type.shape[2:]), in_plane(node.strides)
+    pads = in_plane([before for before, _ in node.pads], absent=0)
+    if node.x.type.layout == blocked:
+        return _Layer(weight.reshape(*weight.shape[:2], *in_plane(node.kernel)), size, pads, strides)
+    if node.x.type.layout or max(strides) == 1 or len(node.kernel) < 2 or folded_size(size, strides)[1] < blocked.block:
+        raise NoKernel("Winograd needs a blocked input, or strides that can be folded into its channels")
+    taps, before = fold_taps(weight, strides, pads)
+    return _Layer(taps, folded_size(size, strides), before, (1, 1), strides)
+
+
+def _problem(node: Conv, layer: _Layer, lanes: int) -> WinogradProblem:
     [axes] = phases(node)
     positions = math.prod(sum(len(axis.valid_taps(j)) for j in range(axis.count)) for axis in axes)
-    channels, lanes = node.x.type.shape[1], machine.target.lanes(F4)
     padded = -(-node.type.shape[1] // lanes) * lanes
     height, width = in_plane(node.type.shape[2:])
-    taps, steps = in_plane(node.kernel), in_plane(node.strides)
-    return WinogradProblem(channels, padded, height, width, lanes, positions * channels * padded, taps, steps)
+    multiply_adds = positions * node.x.type.shape[1] * padded
+    return WinogradProblem(layer.channels, padded, height, width, lanes, multiply_adds, in_plane(layer.weight.shape[2:]), layer.strides)
 
 
 def in_plane(sizes: Sequence[int], absent: int = 1) -> tuple[int, int]:
@@ -55,17 +84,19 @@ def in_plane(sizes: Sequence[int], absent: int = 1) -> tuple[int, int]:
 class _Plan:
     """The numbers of one layer."""
 
-    def __init__(self, node: Conv, weight: np.ndarray, tiling: Tiling, machine: Machine) -> None:
-        self.node, self.weight, self.tiling, self.machine = node, weight, tiling, machine
+    def __init__(self, node: Conv, layer: _Layer, tiling: Tiling, machine: Machine) -> None:
+        self.node, self.layer, self.tiling, self.machine = node, layer, tiling, machine
         self.lanes = machine.target.lanes(F4)
         self.images, outputs = node.type.shape[:2]
         self.height, self.width = in_plane(node.type.shape[2:])
         self.down, self.across = -(-self.height // tiling.m[0]), -(-self.width // tiling.m[1])
         self.total = self.images * self.across * self.down
         self.vectors_all = -(-outputs // self.lanes)
-        self.channel_blocks = -(-node.x.type.shape[1] // self.lanes)
+        self.channel_blocks = -(-layer.channels // self.lanes)
         self.tiles, self.vectors = self._block()
         self.blocks, self.groups = -(-self.total // self.tiles), self.vectors_all // self.vectors
+        self.x_block = layer.size[0] * layer.size[1] * self.lanes * 4
+        self.x_image = self.x_block * self.channel_blocks
 
     @property
     def entries(self) -> int:
@@ -85,10 +116,10 @@ class _Plan:
 
     def packed_weight(self) -> np.ndarray:
         """(group, frequency, channel block, phase, channel of the block, k of the group)."""
-        outputs, channels = self.weight.shape[:2]
+        outputs, channels = self.layer.weight.shape[:2]
         width, phases = self.vectors * self.lanes, self.tiling.phases
-        padded = np.zeros((self.vectors_all * self.lanes, *self.weight.shape[1:2], *in_plane(self.weight.shape[2:])), np.float32)
-        padded[:outputs] = self.weight.reshape(outputs, *padded.shape[1:])
+        padded = np.zeros((self.vectors_all * self.lanes, *self.layer.weight.shape[1:]), np.float32)
+        padded[:outputs] = self.layer.weight
         shape = (self.groups, self.tiling.frequencies, self.channel_blocks, phases, self.lanes, width)
         packed = np.zeros(shape, np.float32)
         by_channel = packed.transpose(1, 2, 4, 3, 0, 5)
@@ -102,24 +133,26 @@ class _Plan:
         return packed
 
     def calls(self) -> list[Call]:
-        """One fused step, or an input step and a product step."""
-        pixel = self.lanes * 4
-        v_frequency = 64 * (-(-self.entries * self.tiles * pixel // 64) | 1)
+        """One fused step, or an input step and a product step; before them the one that folds strides."""
+        v_frequency = 64 * (-(-self.entries * self.tiles * self.lanes * 4 // 64) | 1)
         v_block = self.tiling.frequencies * v_frequency
         epilogue, kinds, extras = epilogue_operands(self.node, self.node.extras, self.node.epilogue, self.lanes)
         kernel = WinogradKernel(self.lanes, self.tiling, self.tiles, self.vectors, "fused", epilogue, kinds)
-        arguments = self._arguments() | extras | {"v_frequency": v_frequency, "work_thread": kernel.work_bytes}
-        channels = self.node.x.type.shape[1] * self.tiling.phases
-        flops = 2 * self.tiling.frequencies * self.tiles * channels * self.vectors_all * self.lanes
+        flops = 2 * self.tiling.frequencies * self.tiles * self.layer.channels * self.tiling.phases * self.vectors_all * self.lanes
         seconds = flops / FLOPS_PER_SECOND
-        if self.blocks * v_block > SHARED_BYTES:
-            scratch = Scratch(v_block + kernel.work_bytes)
-            fused = arguments | {"v": scratch, "work": scratch_part(scratch, v_block), "v_block": 0}
-            fused |= {"v_thread": scratch.nbytes, "work_thread": scratch.nbytes}
-            return [Call(kernel, fused, self.blocks, grain_for(self.blocks, self.blocks * seconds, self.machine.threads))]
-        shared = Scratch(self.blocks * v_block + self.machine.threads * kernel.work_bytes, shared=True)
-        two = arguments | {"v": shared, "work": scratch_part(shared, self.blocks * v_block), "v_block": v_block, "v_thread": 0}
-        return [self._half("input", kernel, two, seconds), self._half("product", kernel, two, seconds)]
+        is_fused = self.blocks * v_block > SHARED_BYTES
+        owners = self.machine.threads if is_fused else self.blocks
+        x_bytes = self.images * self.x_image if self.layer.folded else 0
+        scratch = Scratch(x_bytes + owners * v_block + self.machine.threads * kernel.work_bytes, shared=True)
+        x = Address(scratch) if self.layer.folded else self.node.x
+        memory = {"x": x, "v": Address(scratch, x_bytes), "work": Address(scratch, x_bytes + owners * v_block)}
+        memory |= {"v_frequency": v_frequency, "work_thread": kernel.work_bytes}
+        memory |= {"v_block": 0, "v_thread": v_block} if is_fused else {"v_block": v_block, "v_thread": 0}
+        arguments = self._arguments() | extras | memory
+        first = [space_to_depth(self.node.x, x, self.layer.folded, self.machine)] if self.layer.folded else []
+        if is_fused:
+            return [*first, Call(kernel, arguments, self.blocks, grain_for(self.blocks, self.blocks * seconds, self.machine.threads))]
+        return [*first, self._half("input", kernel, arguments, seconds), self._half("product", kernel, arguments, seconds)]
 
     def _half(self, mode: str, kernel: WinogradKernel, arguments: dict[str, Argument], seconds: float) -> Call:
         is_input = mode == "input"
@@ -130,22 +163,17 @@ class _Plan:
         return Call(part, kept, units, grain_for(units, work, self.machine.threads))
 
     def _arguments(self) -> dict[str, Argument]:
-        x, y, node = Map.of(self.node.x.type), Map.of(self.node.type), self.node
+        y, node = Map.of(self.node.type), self.node
         packed = self.packed_weight()
-        (height, width), (top, left) = in_plane(node.x.type.shape[2:]), in_plane([before for before, _ in node.pads], 0)
-        left_over = node.x.type.shape[1] - (self.channel_blocks - 1) * self.lanes
+        (height, width), (top, left) = self.layer.size, self.layer.pads
+        left_over = self.layer.channels - (self.channel_blocks - 1) * self.lanes
         return {
-            **{"x": node.x, "y": node, "weight": Table(packed), "bias": padded_bias(node.bias, node.type.shape[1], self.lanes)},
+            **{"y": node, "weight": Table(packed), "bias": padded_bias(node.bias, node.type.shape[1], self.lanes)},
             **{"height": height, "width": width, "out_height": self.height, "out_width": self.width},
             **{"pad_top": top, "pad_left": left, "tiles": self.total},
             **{"tiles_across": self.across, "tiles_image": self.across * self.down},
-            **{"x_image": x.image, "x_block": x.block, "y_image": y.image, "y_block": y.block},
+            **{"x_image": self.x_image, "x_block": self.x_block, "y_image": y.image, "y_block": y.block},
             **{"channel_blocks": self.channel_blocks, "entries": self.entries, "entries_full": self.entries - self.tiling.phases},
             **{"channels_last": -(-left_over // UNROLL), "groups": self.groups, "blocks": self.blocks},
             **{"weight_frequency": packed[0][0].nbytes, "weight_group": packed[0].nbytes},
         }
-
-
-def scratch_part(scratch: Scratch, offset: int) -> Argument:
-    """The scratch memory from `offset` on."""
-    return Address(scratch, offset)
