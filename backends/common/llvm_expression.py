@@ -15,6 +15,7 @@ import numpy as np
 from ...engine.expression import FUNCTIONS, Apply, Convert, Expression, Literal, Operand, expand, result_dtype, walk
 from .llvm_convert import BOOL, F32, F64, convert, splat
 from .llvm_functions import EMITTERS, KINDS
+from .llvm_sigmoid import over_one_plus_exp
 
 if TYPE_CHECKING:
     from ..cpu.emit import Emitter
@@ -92,11 +93,21 @@ class _Emission:
                 value = self.visit(arg, frame)
                 source, target = value.dtype if isinstance(value, _Typed) else np.dtype(dtype), np.dtype(dtype)
                 return _Typed(convert(self.k, _resolve(value, target), source, target), target)
+            case Apply("mul", (x, Apply("sigmoid", (gate,)))) | Apply("mul", (Apply("sigmoid", (gate,)), x)):
+                return self._gated(self.visit(x, frame), self.visit(gate, frame))
             case Apply(function, args):
                 values = tuple(self.visit(a, frame) for a in args)
                 definition = FUNCTIONS[function].definition
-                return self._apply(function, values) if definition is None else self.visit(definition, _Frame(values))
+                if definition is None or function in EMITTERS:
+                    return self._apply(function, values)
+                return self.visit(definition, _Frame(values))
         raise TypeError(expression)
+
+    def _gated(self, x: _Typed | _Untyped, gate: _Typed | _Untyped) -> _Typed | _Untyped:
+        """x * sigmoid(gate) by the division that the sigmoid needs anyway."""
+        if isinstance(x, _Typed) and isinstance(gate, _Typed):
+            return _Typed(over_one_plus_exp(self.k, x.value, gate.value), x.dtype)
+        return self._apply("mul", (x, self._apply("sigmoid", (gate,))))
 
     def _apply(self, function: str, args: tuple[_Typed | _Untyped, ...]) -> _Typed | _Untyped:
         rule = FUNCTIONS[function].rule

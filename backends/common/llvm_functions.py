@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import llvm_math as vm
+from .llvm_sigmoid import sigmoid
 
 if TYPE_CHECKING:
     from ..cpu.emit import Emitter
@@ -208,7 +209,7 @@ EMITTERS: dict[str, Callable[..., Value]] = {
     "shift_left": shift(left=True), "shift_right": shift(left=False),
     "less": comparison("<"), "less_equal": comparison("<="), "equal": comparison("=="), "is_nan": is_nan, "is_inf": is_inf,
     "sqrt": vector(vm.sqrt), "exp": vector(vm.exp), "log": vector(vm.log), "log1p": vector(vm.log1p), "tanh": vector(vm.tanh),
-    "erf": vector(vm.erf),
+    "erf": vector(vm.erf), "sigmoid": vector(sigmoid),
     **{name: library(name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
 }  # fmt: skip
 FLOATS, INTEGERS, NUMBERS, ALL = "f", "iu", "fiu", "fiub"
