@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph import Graph, Node, TensorType
 
 ACCURACIES = ("fast", "strict", "exact")
 
@@ -59,6 +59,19 @@ class Itemized(Protocol):
     def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
         """Median seconds of every step for a node of these kinds, each repeated by itself so that its data are warm; 0 for others."""
         ...
+
+
+@runtime_checkable
+class Graphless(Protocol):
+    """An Executable that was made from no graph."""
+
+    results: tuple[TensorType, ...]
+    """The types of its outputs."""
+
+
+def result_types(executable: Executable | Graphless) -> tuple[TensorType, ...]:
+    """The types of the outputs."""
+    return executable.results if isinstance(executable, Graphless) else tuple(o.type for o in executable.graph.outputs)
 
 
 class Backend(Protocol):

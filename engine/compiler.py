@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import knobs, plugins
@@ -49,12 +50,14 @@ def compile(
     options = Options(threads, accuracy, precision, target, tune_seconds(tune))
     machine: Backend = plugins.load("backends", backend)(options) if isinstance(backend, str) else backend
 
-    def build(graph: Graph, ledger: Report) -> Executable:
-        executable = timed("backend", machine.compile, optimize(graph, chain, ledger))
+    def build(graph: Callable[[], Graph], ledger: Report) -> Executable:
+        with stage("backend"):  # nobody but the backend holds the graph while it packs the weights
+            executable = machine.compile(optimize(graph(), chain, ledger))
         dump(executable.describe(), "plan", level=3)
         return executable
 
-    return Session(load_source(model), build, shapes)
+    source = load_source(model)
+    return Session(source, build, shapes, owns_source=source is not model)
 
 
 def tune_seconds(tune: bool | float) -> float:
@@ -68,7 +71,9 @@ def tune_seconds(tune: bool | float) -> float:
 def optimize(graph: Graph, passes: Sequence[str | Pass] | None = None, report: Report | None = None) -> Graph:
     """The graph after the passes (None: the default ones)."""
     dump(graph, "00_import")
-    return timed("passes", run_passes, graph, resolve_passes(passes), report)
+    chain = resolve_passes(passes)
+    with stage("passes"):
+        return run_passes(graph, chain, report)
 
 
 def resolve_passes(passes: Sequence[str | Pass] | None) -> list[Pass]:
@@ -95,7 +100,9 @@ def load_source(model: Any) -> Source:
     if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
         model = plugins.load("models", model)
     frontend = "dsl" if callable(model) else "onnx"
-    return timed(f"frontend {frontend}", plugins.load("frontends", frontend), model)
+    read = plugins.load("frontends", frontend)
+    with stage(f"frontend {frontend}"):
+        return read(model)
 
 
 def load(model: Any, shapes: Shapes | None = None) -> Graph:
@@ -110,9 +117,9 @@ def load(model: Any, shapes: Shapes | None = None) -> Graph:
     return source.graph(known, {})
 
 
-def timed(stage: str, call: Callable[..., Any], *args: Any) -> Any:
-    """The result of the call; at debug level 1 its time is printed."""
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """At debug level 1 the time that the block takes is printed."""
     start = time.perf_counter()
-    result = call(*args)
-    report(f"{stage}: {(time.perf_counter() - start) * 1e3:.1f} ms")
-    return result
+    yield
+    report(f"{name}: {(time.perf_counter() - start) * 1e3:.1f} ms")

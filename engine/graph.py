@@ -206,6 +206,15 @@ class Constant(Node):
     def reference(self) -> np.ndarray:
         return self.data
 
+    def give_up(self) -> None:
+        """Let go of the array; from here on only its type is known."""
+        self.__dict__.pop("data", None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "data":
+            raise ModelError(f"the data of {self!r} was given up when it was packed; `tilewright.load` gives a graph with its weights")
+        raise AttributeError(name)
+
 
 @op
 class Result(Node):

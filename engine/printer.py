@@ -49,10 +49,10 @@ def describe(node: Node, names: dict[Node, str]) -> str:
 
 
 def _constant_name(node: Constant) -> str:
-    if node.data.size == 1:
+    if node.type.size == 1:
         value = node.data.reshape(-1)[0].item()
         return f"{value:.6g}" if isinstance(value, float) else str(value)
-    if node.data.size <= 8 and node.data.ndim == 1 and node.data.dtype.kind in "iu":
+    if node.type.size <= 8 and node.type.rank == 1 and node.type.dtype.kind in "iu":
         return "[" + ",".join(map(str, node.data.tolist())) + "]"
     return str(node.type)
 

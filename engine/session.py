@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Executable
+from .backend import Executable, result_types
 from .errors import ModelError
-from .graph import Graph
+from .graph import Graph, TensorType
 from .rewrite import Report
-from .source import NeedsValues, Shapes, Source, apart, check_inputs, check_out, check_shape
+from .source import NeedsValues, Releasable, Shapes, Source, apart, check_inputs, check_out, check_shape
 
+Build = Callable[[Callable[[], Graph], Report], Executable]
+"""Makes a plan of the graph that the call gives; asked for so late, it belongs to nobody else."""
 MAX_PLANS = 8
 _compiling = threading.RLock()
 """Held while a plan is made. Plans that are there already are run meanwhile."""
@@ -35,8 +37,10 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """A compiled model. Made by `compile`; safe to call from several Python threads at once."""
 
-    def __init__(self, source: Source, build: Callable[[Graph, Report], Executable], shapes: Shapes | None = None) -> None:
-        self.source, self._build, self.report = source, build, Report()
+    def __init__(self, source: Source, build: Build, shapes: Shapes | None = None, owns_source: bool = False) -> None:
+        """owns_source: nobody else makes graphs of the source, so that its weights may go once no more plans can be asked for."""
+        self.source, self._build, self._owns_source = source, build, owns_source
+        self.report = Report()
         self._plans: OrderedDict[Any, Executable] = OrderedDict()
         self._needs_values: frozenset[str] = frozenset()
         if fixed := self._shapes_in_advance(dict(shapes or {})):
@@ -50,7 +54,7 @@ class Session:
         """
         arrays = check_inputs(self.source.inputs, inputs)
         executable = self._executable(arrays)
-        targets = None if out is None else check_out(executable.graph, out)
+        targets = None if out is None else check_out(self._result_types(executable), out)
         given = [apart(array, targets or ()) for array in arrays.values()]
         return dict(zip(self.source.output_names, executable.run(given, targets), strict=True))
 
@@ -119,7 +123,7 @@ class Session:
 
     def _specialized(self, arrays: dict[str, np.ndarray]) -> Executable:
         values = {name: arrays[name].copy() for name in self._needs_values}
-        return self._build(self.source.graph({n: a.shape for n, a in arrays.items()}, values), self.report)
+        return self._build(lambda: self.source.graph({n: a.shape for n, a in arrays.items()}, values), self.report)
 
     def _shapes_in_advance(self, given: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]] | None:
         """All input shapes if they are known before the first run: given to `compile`, declared or typical."""
@@ -137,6 +141,15 @@ class Session:
     def _compile_in_advance(self, shapes: dict[str, tuple[int, ...]]) -> None:
         ordered = tuple(tuple(shapes[s.name]) for s in self.source.inputs)
         try:
-            self._plans[ordered, ()] = self._build(self.source.graph(shapes, {}), self.report)
+            self._plans[ordered, ()] = self._build(lambda: self._graph_in_advance(shapes), self.report)
         except NeedsValues as question:
             self._needs_values = question.names
+
+    def _graph_in_advance(self, shapes: dict[str, tuple[int, ...]]) -> Graph:
+        graph = self.source.graph(shapes, {})
+        if self._owns_source and isinstance(self.source, Releasable) and all(spec.is_static for spec in self.source.inputs):
+            self.source.release()
+        return graph
+
+    def _result_types(self, executable: Executable) -> dict[str, TensorType]:
+        return dict(zip(self.source.output_names, result_types(executable), strict=True))

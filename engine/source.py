@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses as dc
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from .errors import ModelError
-from .graph import Graph, dtype_name
+from .graph import Graph, TensorType, dtype_name
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -55,6 +55,15 @@ class Source(Protocol):
 
     def graph(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Graph:
         """The graph for these input shapes, with `values` built in as constants. Raises NeedsValues, ModelError, UnsupportedError."""
+        ...
+
+
+@runtime_checkable
+class Releasable(Protocol):
+    """A Source that can let its weights go."""
+
+    def release(self) -> None:
+        """Nobody asks for a graph any more; the signature stays."""
         ...
 
 
@@ -134,9 +143,8 @@ def _as_array(spec: InputSpec, value: Any) -> np.ndarray:
         raise ModelError(f"input {spec}: expected an array, got {type(value).__name__}: {error}") from error
 
 
-def check_out(graph: Graph, out: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The arrays to fill, in the graph's order. Raises ModelError when one is missing, unknown, does not fit, or overlaps another."""
-    types = {name: node.type for name, node in zip(graph.output_names, graph.outputs, strict=True)}
+def check_out(types: Mapping[str, TensorType], out: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays to fill, in the order of the types. Raises ModelError when one is missing, unknown, does not fit, or overlaps another."""
     if wrong := [*(n for n in types if n not in out), *(n for n in out if n not in types)]:
         raise ModelError(f"out: expected arrays for {', '.join(types)}; missing or unknown: {', '.join(map(str, wrong))}")
     for name, expected in types.items():

@@ -17,6 +17,7 @@ from tilewright.backends.cpu import executable
 from tilewright.backends.cpu.arena import Arena
 from tilewright.backends.cpu.executable import NativeExecutable
 from tilewright.backends.cpu.kernel import Call, Machine, NoKernel, lower
+from tilewright.backends.cpu.running import Runner
 from tilewright.engine.evaluate import evaluate, widen
 from tilewright.engine.graph import Graph, Input, Node
 from tilewright.engine.ops import Concat, Conv, Pointwise, Reorder, Reshape, Slice
@@ -29,15 +30,15 @@ EPSILONS = {F2: 1e-3, F4: 5e-5, F8: 1e-10}
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run begins with an arena and scratch memory full of NaN."""
-    take = NativeExecutable.take_context
+    take = Runner.take_context
 
-    def poisoned(self: NativeExecutable) -> tuple[Arena, Arena]:
+    def poisoned(self: Runner) -> tuple[Arena, Arena]:
         context = take(self)
         for arena in context:
             arena.view(0, np.dtype(np.uint8), (arena.nbytes,))[:] = 0xFF
         return context
 
-    monkeypatch.setattr(NativeExecutable, "take_context", poisoned)
+    monkeypatch.setattr(Runner, "take_context", poisoned)
 
 
 def values_of(graph: Graph, seed: int) -> list[np.ndarray]:

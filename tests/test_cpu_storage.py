@@ -9,6 +9,7 @@ import tilewright as tw
 from tilewright.backends.common.storage import ARENA, FIRST_INPUT, Storage
 from tilewright.backends.cpu.constants import Constants
 from tilewright.backends.cpu.executable import NativeExecutable
+from tilewright.backends.cpu.kernel import LateTable, Table
 from tilewright.backends.cpu.layout import assign_layouts
 from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node
 from tilewright.engine.ops import Concat, Conv, MaxPool, Pointwise, Reorder, Reshape, Slice, pointwise
@@ -189,10 +190,33 @@ def test_equal_constants_are_stored_once(rng: np.random.Generator) -> None:
     almost, longer = first.copy(), np.append(first, np.float32(1))
     almost[-1] += 1
     arrays = [first, almost, first.copy(), longer, first.view(np.int32).reshape(10, 10), np.zeros((0, 3)), np.float64(2.5) * np.ones(())]
-    constants = Constants()
-    offsets = [constants.add(array) for array in arrays]
-    assert offsets == [constants.add(array) for array in arrays] and all(offset % 64 == 0 for offset in offsets)
+    constants, tables = Constants(), [Table(array) for array in arrays]
+    offsets = [constants.add(table) for table in tables]
+    constants.forget_tables()
+    assert offsets == [constants.add(table) for table in tables] and all(offset % 64 == 0 for offset in offsets)
     assert offsets[0] == offsets[2] == offsets[4] and len(set(offsets[:2] + offsets[3:4])) == 3
-    memory = constants.copied()
     for array, offset in zip(arrays, offsets, strict=True):
-        np.testing.assert_array_equal(memory.view(offset, array.dtype, array.shape), array)
+        np.testing.assert_array_equal(constants.view(offset, array.dtype, array.shape), array)
+
+
+def test_constants_grow_in_pieces_and_move_into_one(rng: np.random.Generator) -> None:
+    """Also tables that write themselves where they belong, and need zeros there although an equal table was there before."""
+    arrays = [rng.integers(0, 9, size).astype(np.int16) for size in (5, 30_000, 7, 200_001, 3, 40_000, 90_000)]
+    constants = Constants()
+    offsets = []
+    for array in arrays:
+        assert constants.add(Table(arrays[0])) == 0
+
+        def fill(target: np.ndarray, array: np.ndarray = array) -> None:
+            assert not target.any()
+            target[...] = array
+
+        offsets.append(constants.add(LateTable(array.shape, array.dtype, fill)))
+        constants.forget_tables()
+    contents = constants.contents()
+    assert len(contents) > 2 and sum(len(content) for content in contents) == constants.nbytes
+    joined = np.concatenate(contents)
+    for array, offset in zip(arrays, offsets, strict=True):
+        np.testing.assert_array_equal(constants.view(offset, array.dtype, array.shape), array)
+        moved = constants.moved(offset)
+        np.testing.assert_array_equal(joined[moved : moved + array.nbytes].view(array.dtype), array)

@@ -242,7 +242,7 @@ def test_plans_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     session = tw.compile(open_graph(), backend="reference")
     built: list[int] = []
     build = session._build
-    monkeypatch.setattr(session, "_build", lambda graph, report: (built.append(graph.inputs[0].type.shape[0]), build(graph, report))[1])
+    monkeypatch.setattr(session, "_build", lambda graph, report: (built.append(graph().inputs[0].type.shape[0]), build(graph, report))[1])
     for n in [*range(1, MAX_PLANS + 1), 1, MAX_PLANS, MAX_PLANS + 1, 1, 2]:
         session(np.ones((n, 3), np.float32))
     assert built == [*range(1, MAX_PLANS + 2), 2], "1 was used last when 2 had to go"

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses as dc
 import math
 
 from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.memory import Buffer, aligned, assign, lower_bound
 from ...engine.ops import Concat, Pointwise, Reorder, Reshape, Slice
-
-ARENA, CONSTANTS, SCRATCH, FIRST_INPUT = range(4)
-
-
-@dc.dataclass(frozen=True)
-class Location:
-    """A base of the run and the bytes from it."""
-
-    base: int
-    offset: int
+from .location import ARENA, CONSTANTS, FIRST_INPUT, Location
 
 
 def result_offset(node: Node, index: int) -> int:

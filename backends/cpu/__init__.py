@@ -75,8 +75,8 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
         graph = nest_concats(split_epilogues(compute_half_in_single(graph), lanes))
-        placed = assign_layouts(graph, lanes)
-        executable = tuned(placed, self.machine, self._tune) if self._tune else NativeExecutable(placed, self.machine)
+        graph = assign_layouts(graph, lanes)  # nothing here holds the weights of the graph before any more
+        executable = tuned(graph, self.machine, self._tune) if self._tune else NativeExecutable(graph, self.machine, gives_up=True)
         for line in executable.fallbacks():
             report(line)
         return executable

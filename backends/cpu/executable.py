@@ -11,13 +11,15 @@ import numpy as np
 
 from ...engine.evaluate import evaluate_node
 from ...engine.graph import Constant, Graph, Input, Node, Result
-from ...engine.ops.layout import from_physical, to_physical
-from ..common.storage import CONSTANTS, FIRST_INPUT, SCRATCH, Location, Storage, result_offset
+from ...engine.ops.layout import to_physical
+from ..common.location import CONSTANTS, SCRATCH, Location
+from ..common.storage import Storage, result_offset
 from . import codegen
-from .arena import Arena
 from .constants import Constants
-from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, lower
+from .kernel import Address, Call, Machine, NoKernel, Scratch, Table, lower
 from .program import Program, ProgramStep
+from .running import Frame, Run, Runner, logical
+from .weights import Weights
 
 
 @dc.dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Step:
     node: Node
     call: Call | None
     reason: str = ""
+    args: tuple[int, ...] = ()
+    """What the kernel is called with: every argument of the call resolved."""
 
     @property
     def engine(self) -> str:
@@ -38,32 +42,49 @@ class Step:
         """Which kind of kernel it is."""
         return self.call.kernel.symbol.partition("_")[0] if self.call else "numpy"
 
+    @property
+    def label(self) -> str:
+        """How a step is named in tables: operator, kernel, names in the user's model."""
+        origin = ", ".join(self.node.origin[:3]) + (", ..." if len(self.node.origin) > 3 else "")
+        return f"{self.node.opname} [{self.family}] {origin}".rstrip()
+
 
 class NativeExecutable:
-    """A compiled graph. Callers that run at once each get an arena of their own."""
+    """A compiled graph. With `gives_up`, the data of its large Constants goes as soon as it is packed."""
 
-    def __init__(self, graph: Graph, machine: Machine) -> None:
-        self.graph, self.machine = graph, machine
+    def __init__(self, graph: Graph, machine: Machine, gives_up: bool = False) -> None:
+        self.graph, self.machine, self._gives_up = graph, machine, gives_up
         self.storage = Storage(graph)
+        self.known = Constants()
+        self.scratch_size = 0
         self.steps = self._steps()
-        self.constants = Constants()
-        self.known = self._place_constants()
-        self.scratch_size = max((self._scratch_size(s.call) for s in self.steps if s.call), default=0)
-        self.program = self._program()
         self.segments = self._segments()
-        self._forget_originals()
-        self._contexts: list[tuple[Arena, Arena]] = []
+        copied = tuple((i, graph.outputs[i].type, self._location(graph.outputs[i])) for i in self.storage.copied_outputs())
+        frame = Frame(tuple(o.type for o in graph.outputs), copied, self.storage.arena_size, self.scratch_size)
+        self.program = self._program()
+        self.runner = Runner(frame, self.program, self.known)
 
     def _steps(self) -> list[Step]:
-        steps = []
-        for node in self.graph:
-            if isinstance(node, Input | Constant | Result) or self.storage.is_view(node):
-                continue
-            try:
-                steps += [Step(node, call) for call in lower(node, self.machine) if not self._is_done(node, call)]
-            except NoKernel as reason:
-                steps.append(Step(node, None, str(reason)))
-        return steps
+        """The steps in the order of the nodes. They are made in the order of their weights' size, so that the largest never meet."""
+        nodes = [n for n in self.graph if not isinstance(n, Input | Constant | Result) and not self.storage.is_view(n)]
+        weights = Weights(nodes, self.graph.outputs, self.storage)
+        made: dict[Node, list[Step]] = {}
+        for node in sorted(nodes, key=weights.size, reverse=True):
+            made[node] = self._lowered(node)
+            self.known.forget_tables()
+            if self._gives_up:
+                weights.give_up(node)
+        return [step for node in nodes for step in made[node]]
+
+    def _lowered(self, node: Node) -> list[Step]:
+        try:
+            calls = [call for call in lower(node, self.machine) if not self._is_done(node, call)]
+        except NoKernel as reason:
+            for operand in node.operands:
+                self._location(operand)
+            return [Step(node, None, str(reason))]
+        self.scratch_size = max([self.scratch_size, *map(self._scratch_size, calls)])
+        return [Step(node, dc.replace(call, arguments={}), args=tuple(self._args(call))) for call in calls]
 
     def _segments(self) -> list[range | Node]:
         """What a run goes through: ranges of the program's steps, and nodes that fall back."""
@@ -78,45 +99,16 @@ class NativeExecutable:
                 segments += [step.node for step in members]
         return segments
 
-    def _forget_originals(self) -> None:
-        """Packed weights and tables have been copied, and every address is in the program."""
-        del self.constants
-        self.steps = [dc.replace(s, call=dc.replace(s.call, arguments={})) if s.call else s for s in self.steps]
-
     def _is_done(self, node: Node, call: Call) -> bool:
         """Whether the call copies an operand of a Concat that was computed in its place."""
         source = call.arguments.get("source")
         place = source.place if isinstance(source, Address) else source
         return isinstance(place, Node) and self.storage.inside.get(place, (None,))[0] is node
 
-    def _place_constants(self) -> Arena:
-        for step in self.steps:
-            for value in step.call.arguments.values() if step.call else step.node.operands:
-                self._place_constant(value)
-        for node in self.graph.outputs:
-            self._place_constant(node)
-        return self.constants.copied()
-
-    def _place_constant(self, value: Argument) -> None:
-        """Store what an argument reads if it is known: a table, or a Constant with which it shares memory."""
-        place = value.place if isinstance(value, Address) else value
-        if isinstance(place, Node):
-            place = self.storage.root(place)[0]
-        if isinstance(place, Constant):
-            self.storage.constants[place] = self.constants.add(to_physical(place.data, place.layout))
-        elif isinstance(place, Table):
-            self.constants.add(place.data)
-
     def _scratch_size(self, call: Call) -> int:
         places = [v.place if isinstance(v, Address) else v for v in call.arguments.values()]
         pieces = {place for place in places if isinstance(place, Scratch)}
         return sum(piece.nbytes * (1 if piece.shared else self.machine.threads) for piece in pieces)
-
-    def _program(self) -> Program:
-        calls = [s.call for s in self.steps if s.call]
-        addresses = codegen.load([c.kernel for c in calls], self.machine.target)
-        steps = [ProgramStep(addresses[c.kernel.symbol], self._args(c), c.units, min(c.grain, max(1, c.units))) for c in calls]
-        return Program(steps, self.machine.threads)
 
     def _args(self, call: Call) -> list[int]:
         args: list[int] = []
@@ -129,32 +121,59 @@ class NativeExecutable:
         place, offset = (value.place, value.offset) if isinstance(value, Address) else (value, 0)
         if isinstance(place, Scratch):
             return [SCRATCH, offset]
-        at = Location(CONSTANTS, self.constants.add(place.data)) if isinstance(place, Table) else self.storage[place]
+        at = Location(CONSTANTS, self.known.add(place)) if isinstance(place, Table) else self._location(place)
         return [at.base, at.offset + offset]
+
+    def _location(self, node: Node) -> Location:
+        """Where a value is; the Constant that it is or lies in is stored on first sight."""
+        root = self.storage.root(node)[0]
+        if isinstance(root, Constant) and root not in self.storage.constants:
+            self.storage.constants[root] = self.known.add(Table(to_physical(root.data, root.layout)))
+        return self.storage[node]
+
+    def _program(self) -> Program:
+        calls = [(s.call, s.args) for s in self.steps if s.call]
+        addresses = codegen.load([call.kernel for call, _ in calls], self.machine.target)
+        steps = [ProgramStep(addresses[c.kernel.symbol], args, c.units, min(c.grain, max(1, c.units))) for c, args in calls]
+        return Program(steps, self.machine.threads)
 
     # running
 
     def run(self, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """See engine.backend.Executable."""
-        with _Run(self, inputs, out) as run:
+        with Run(self.runner, inputs, out) as run:
             for segment in self.segments:
-                run.do(segment)
+                self._do(run, segment)
             return run.finish()
+
+    def _do(self, run: Run, segment: range | Node) -> None:
+        if isinstance(segment, range):
+            run.steps(segment.start, segment.stop)
+        else:
+            self._fall_back(run, segment)
+
+    def _fall_back(self, run: Run, node: Node) -> None:
+        """Compute a node by its NumPy meaning."""
+        values = {o: logical(run.physical(o.type, self.storage[o]), o.type) for o in node.operands}
+        results, at = evaluate_node(node, values), self.storage[node]
+        for index, result in enumerate(results if len(node.types) > 1 else (results,)):
+            kind, place = node.types[index], Location(at.base, at.offset + result_offset(node, index))
+            run.physical(kind, place)[...] = to_physical(np.asarray(result), kind.layout)
 
     def profile(self, inputs: Sequence[np.ndarray], repeats: int = 10) -> list[tuple[str, float]]:
         """See engine.backend.Executable."""
         times = np.median([self._timed(inputs) for _ in range(repeats + 2)][2:], axis=0)
-        return list(zip(map(self.label, self.steps), times.tolist(), strict=True))
+        return list(zip((step.label for step in self.steps), times.tolist(), strict=True))
 
     def _timed(self, inputs: Sequence[np.ndarray]) -> list[float]:
         times = []
-        with _Run(self, inputs, None) as run:
+        with Run(self.runner, inputs, None) as run:
             for segment in self.segments:
                 if isinstance(segment, range):
                     times += self.program.time_steps(run.bases, segment.start, segment.stop)
                 else:
                     start = time.perf_counter()
-                    run.do(segment)
+                    self._do(run, segment)
                     times.append(time.perf_counter() - start)
         return times
 
@@ -165,41 +184,25 @@ class NativeExecutable:
     def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
         """See engine.backend.Itemized. Other steps run once in their turn, so that every step finds its operands in memory."""
         times, native = list[float](), [step.node for step in self.steps if step.call]
-        with _Run(self, inputs, None) as run:
+        with Run(self.runner, inputs, None) as run:
             for segment in self.segments:
                 if isinstance(segment, range):
                     times += [self._time_alone(run, i, repeats if isinstance(native[i], kinds) else 0) for i in segment]
                 else:
-                    run.do(segment)
+                    self._do(run, segment)
                     times.append(0.0)
         return times
 
-    def _time_alone(self, run: _Run, index: int, repeats: int) -> float:
-        run.do(range(index, index + 1))
+    def _time_alone(self, run: Run, index: int, repeats: int) -> float:
+        run.steps(index, index + 1)
         samples = [self.program.time_steps(run.bases, index, index + 1)[0] for _ in range(repeats)]
         return float(np.median(samples)) if samples else 0.0
 
-    def take_context(self) -> tuple[Arena, Arena]:
-        """An arena and scratch memory that no other run is using; without a lock, which a fork could leave taken forever."""
-        try:
-            return self._contexts.pop()
-        except IndexError:
-            return Arena(self.storage.arena_size), Arena(self.scratch_size)
-
-    def give_back(self, context: tuple[Arena, Arena]) -> None:
-        """The run is over."""
-        self._contexts.append(context)
-
     # telling
-
-    def label(self, step: Step) -> str:
-        """How a step is named in tables: operator, kernel, names in the user's model."""
-        origin = ", ".join(step.node.origin[:3]) + (", ..." if len(step.node.origin) > 3 else "")
-        return f"{step.node.opname} [{step.family}] {origin}".rstrip()
 
     def describe(self) -> str:
         """The plan as text: steps, memory, and what falls back and why."""
-        lines = [f"{i:4} {s.engine:6} {self.label(s)} : {', '.join(map(str, s.node.types))}" for i, s in enumerate(self.steps)]
+        lines = [f"{i:4} {s.engine:6} {s.label} : {', '.join(map(str, s.node.types))}" for i, s in enumerate(self.steps)]
         mib = 1 / 2**20
         counts = {e: sum(s.engine == e for s in self.steps) for e in ("vector", "numba", "numpy")}
         lines.append(
@@ -213,55 +216,4 @@ class NativeExecutable:
 
     def fallbacks(self) -> list[str]:
         """One line for each node without a kernel, and why."""
-        return [f"falls back to NumPy: {self.label(s)}: {s.reason}" for s in self.steps if s.call is None]
-
-
-class _Run:
-    """One execution: its memory, the addresses of everything, and values of nodes as arrays where Python needs them."""
-
-    def __init__(self, executable: NativeExecutable, inputs: Sequence[np.ndarray], out: Sequence[np.ndarray] | None) -> None:
-        self.executable, self.graph = executable, executable.graph
-        self.inputs = [np.ascontiguousarray(a) for a in inputs]
-        self.out = list(out) if out is not None else [np.empty(o.type.shape, o.type.dtype) for o in self.graph.outputs]
-
-    def __enter__(self) -> _Run:
-        self.context = self.executable.take_context()
-        arena, scratch = self.context
-        places = arena.address, self.executable.known.address, scratch.address
-        self.bases = [*places, *(a.ctypes.data for a in (*self.inputs, *self.out))]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.executable.give_back(self.context)
-
-    def value(self, node: Node) -> np.ndarray:
-        """The logical array of a value in memory; a view where its layout is plain."""
-        return from_physical(self._physical(node), node.type.shape, node.type.layout)
-
-    def _physical(self, node: Node, index: int = 0) -> np.ndarray:
-        kind, at = node.types[index], self.executable.storage[node]
-        offset = at.offset + result_offset(node, index)
-        if at.base < FIRST_INPUT:
-            arena = self.executable.known if at.base == CONSTANTS else self.context[0]
-            return arena.view(offset, kind.dtype, kind.physical_shape)
-        array = [*self.inputs, *self.out][at.base - FIRST_INPUT]
-        return array.reshape(-1).view(np.uint8)[offset : offset + kind.nbytes].view(kind.dtype).reshape(kind.physical_shape)
-
-    def do(self, segment: range | Node) -> None:
-        """Some steps of the program, or a node by its NumPy meaning."""
-        if isinstance(segment, range):
-            self.executable.program.run_range(self.bases, segment.start, segment.stop)
-        else:
-            self._fall_back(segment)
-
-    def _fall_back(self, node: Node) -> None:
-        """Compute a node by its NumPy meaning."""
-        results = evaluate_node(node, {operand: self.value(operand) for operand in node.operands})
-        for index, result in enumerate(results if len(node.types) > 1 else (results,)):
-            self._physical(node, index)[...] = to_physical(np.asarray(result), node.types[index].layout)
-
-    def finish(self) -> list[np.ndarray]:
-        """The outputs; those that lie elsewhere are copied."""
-        for i in self.executable.storage.copied_outputs():
-            self.out[i][...] = self.value(self.graph.outputs[i])
-        return self.out
+        return [f"falls back to NumPy: {s.label}: {s.reason}" for s in self.steps if s.call is None]

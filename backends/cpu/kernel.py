@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
@@ -52,11 +53,41 @@ def _symbol(kernel: Kernel) -> str:
     return f"{name}_{hashlib.sha256(repr(kernel).encode()).hexdigest()[:20]}"
 
 
-@dc.dataclass(frozen=True, eq=False)
 class Table:
     """Constant data that a kernel reads: packed weights, offsets. Equal bytes are stored once."""
 
-    data: np.ndarray
+    def __init__(self, data: np.ndarray) -> None:
+        self._data, self.shape, self.dtype = data, data.shape, data.dtype
+
+    @property
+    def data(self) -> np.ndarray:
+        """The whole array."""
+        return self._data
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def write(self, target: np.ndarray) -> None:
+        """Fill an array of zeros of this shape and dtype."""
+        target[...] = self._data
+
+
+class LateTable(Table):
+    """A table that is written where it belongs, without a copy of its own: `fill` is given zeros of the shape and dtype."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, fill: Callable[[np.ndarray], None]) -> None:
+        self.shape, self.dtype, self._fill = shape, dtype, fill
+
+    @property
+    def data(self) -> np.ndarray:
+        filled = np.zeros(self.shape, self.dtype)
+        self._fill(filled)
+        return filled
+
+    def write(self, target: np.ndarray) -> None:
+        self._fill(target)
 
 
 @dc.dataclass(frozen=True)

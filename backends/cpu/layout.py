@@ -62,7 +62,10 @@ def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:
 
 
 def assign_layouts(graph: Graph, lanes: int) -> Graph:
-    """The graph with the layout of every node decided, operands before users, and Reorder nodes where a user wants another one."""
+    """The graph with the layout of every node decided, operands before users, and Reorder nodes where a user wants another one.
+
+    Its Constants are its own, so that their data can be given up.
+    """
     placed: dict[Node, Node] = {}
     versions: dict[tuple[Node, Layout], Node] = {}
 
@@ -80,6 +83,9 @@ def assign_layouts(graph: Graph, lanes: int) -> Graph:
         placed[input_node] = input_node
     for old in graph:
         if old in placed:
+            continue
+        if isinstance(old, Constant):
+            placed[old] = old.replace()
             continue
         now = tuple(placed[o].types[0].layout for o in old.operands)
         answer = RULES.get(type(old), _plain)(old, now, lanes)

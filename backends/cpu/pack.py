@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ...engine.graph import Constant, Node
-from .kernel import Table
+from .kernel import LateTable, Table
 
 
 @dc.dataclass(frozen=True)
@@ -38,17 +38,20 @@ def pack(weight: np.ndarray, groups: int, slabs: list[Slab], lanes: int, channel
 
     With `columns_outside` the order is (slab, column tap, row tap, block, channel, k).
     """
-    kernel = weight.shape[2:]
-    width = len(slabs[0].blocks) * channels
-    packed = np.zeros((len(slabs), width, math.prod(kernel[:-1]), kernel[-1], len(slabs[0].vectors) * lanes), np.float32)
-    for target, slab in zip(packed, slabs, strict=True):
-        _fill(target, weight.reshape(*weight.shape[:2], math.prod(kernel[:-1]), kernel[-1]), groups, slab, lanes, channels)
-    split = packed.reshape(len(slabs), width // channels, channels, *packed.shape[2:])  # slab, block, channel, row tap, column tap, k
+    rows, columns = math.prod(weight.shape[2:-1]), weight.shape[-1]
+    natural = (len(slabs), len(slabs[0].blocks), channels, rows, columns, len(slabs[0].vectors) * lanes)
     order = (0, 4, 3, 1, 2, 5) if columns_outside else (0, 3, 1, 4, 2, 5)
-    ordered = np.ascontiguousarray(split.transpose(order))
-    stride = dict(zip(order, ordered.strides, strict=True))
+    source = weight.reshape(*weight.shape[:2], rows, columns)
+
+    def fill(target: np.ndarray) -> None:
+        for part, slab in zip(target.transpose(np.argsort(order)), slabs, strict=True):
+            _fill(part, source, groups, slab, lanes)
+
+    table = LateTable(tuple(natural[i] for i in order), np.dtype(np.float32), fill)
+    sizes = (*table.shape, table.dtype.itemsize)
+    stride = {axis: math.prod(sizes[position + 1 :]) for position, axis in enumerate(order)}
     starts = tuple(i * stride[0] for i in range(len(slabs)))
-    return Packed(Table(ordered), starts, row_tap=stride[3], block=stride[1], column_tap=stride[4], channel=stride[2])
+    return Packed(table, starts, row_tap=stride[3], block=stride[1], column_tap=stride[4], channel=stride[2])
 
 
 def pack_depthwise(weight: np.ndarray, slabs: list[Slab], lanes: int) -> Packed:
@@ -61,15 +64,26 @@ def pack_depthwise(weight: np.ndarray, slabs: list[Slab], lanes: int) -> Packed:
     return Packed(Table(ordered), starts, row_tap=ordered.strides[1], block=0, column_tap=ordered.strides[2], channel=0)
 
 
-def _fill(target: np.ndarray, weight: np.ndarray, groups: int, slab: Slab, lanes: int, channels: int) -> None:
-    """Write into (channel, row tap, column tap, k) the weights of every convolution group that the slab touches."""
+def _fill(target: np.ndarray, weight: np.ndarray, groups: int, slab: Slab, lanes: int) -> None:
+    """Write into (block, channel, row tap, column tap, k) the weights of every convolution group that the slab touches."""
     k, c = weight.shape[:2]
-    per_group = k // groups
+    per_group, channels = k // groups, target.shape[1]
     begin, end = slab.vectors[0] * lanes, min((slab.vectors[-1] + 1) * lanes, k)
     for group in range(begin // per_group, -(-end // per_group)):
         low, high = max(group * per_group, begin), min((group + 1) * per_group, end)
         start = group * c - slab.blocks[0] * channels
-        target[start : start + c, :, :, low - begin : high - begin] = np.moveaxis(weight[low:high], 0, -1)
+        for first, count, width in _pieces(start, c, channels):
+            block, channel = divmod(first, channels)
+            part = weight[low:high, first - start : first - start + count * width].reshape(high - low, count, width, *weight.shape[2:])
+            target[block : block + count, channel : channel + width, :, :, low - begin : high - begin] = np.moveaxis(part, 0, -1)
+
+
+def _pieces(start: int, length: int, size: int) -> list[tuple[int, int, int]]:
+    """start <= i < start + length, cut where blocks of `size` begin: (first, how many parts, the length of each)."""
+    head = min(-start % size, length)
+    count, tail = divmod(length - head, size)
+    cut = [(start, 1, head), (start + head, count, size), (start + length - tail, 1, tail)]
+    return [(first, parts, width) for first, parts, width in cut if parts and width]
 
 
 def padded_bias(bias: Node | None, k: int, lanes: int) -> Table:

@@ -132,7 +132,7 @@ class _Timed:
 
     def __init__(self, executable: NativeExecutable, arrays: Sequence[np.ndarray]) -> None:
         self._executable, self._arrays = executable, arrays
-        self._context = executable.take_context()
+        self._context = executable.runner.take_context()
         arena, scratch = self._context
         self._bases = [arena.address, executable.known.address, scratch.address, *(array.ctypes.data for array in arrays)]
         (output,) = executable.graph.outputs

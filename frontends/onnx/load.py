@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from ...engine.errors import ModelError, UnsupportedError
+from .skeleton import skeleton
+from .tensors import NOWHERE, Files
 
 OLDEST_OPSET = 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
-def load_proto(model: Any) -> tuple[onnx.ModelProto, pathlib.Path | None]:
-    """The model and the folder its external data may lie in (None: not known).
+@contextlib.contextmanager
+def load_proto(model: Any) -> Iterator[tuple[onnx.ModelProto, Files]]:
+    """The model, and where the data of its tensors may lie beside it.
 
     Raises ModelError for a missing, empty or damaged file, UnsupportedError for an opset that is too old or too new.
     """
     if isinstance(model, onnx.ModelProto):
-        return check(model, "the ModelProto"), None
-    if isinstance(model, bytes | bytearray | memoryview):
-        return parse(bytes(model), f"the {len(model)} bytes given"), None
-    if isinstance(model, str | os.PathLike):
+        yield check(model, "the ModelProto"), NOWHERE
+    elif isinstance(model, bytes | bytearray | memoryview):
+        yield parse(bytes(model), f"the {len(model)} bytes given"), NOWHERE
+    elif isinstance(model, str | os.PathLike):
         path = pathlib.Path(model)
-        return parse(read(path), str(path)), path.absolute().parent
-    raise ModelError(f"expected a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
+        with opened(path) as file:
+            yield parse(read(file, path), str(path)), Files(path.absolute().parent, file)
+    else:
+        raise ModelError(f"expected a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
 
 
-def read(path: pathlib.Path) -> bytes:
-    """The bytes of a file, or ModelError."""
+def opened(path: pathlib.Path) -> BinaryIO:
+    """The file, or ModelError."""
     if path.is_dir():
         raise ModelError(f"{path} is a folder; expected an ONNX file")
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read(file: BinaryIO, path: pathlib.Path) -> bytes:
+    """The skeleton of the model, or the whole file where there is none."""
+    try:
+        if file.seekable():
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if (found := skeleton(file, size)) is not None:
+                return found
+            file.seek(0)
+        return file.read()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def parse(data: bytes, what: str) -> onnx.ModelProto:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses as dc
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from ...engine.errors import ModelError, UnsupportedError
 from ...engine.graph import Constant
 from ...engine.source import InputSpec
 from .load import DEFAULT_DOMAINS
-from .tensors import dtype_of, read_tensor
+from .tensors import NOWHERE, Files, dtype_of, read_tensor
 
 
 @dc.dataclass(frozen=True)
@@ -91,27 +90,27 @@ class Model:
     opsets: dict[str, int]
 
 
-def parse_model(proto: onnx.ModelProto, folder: pathlib.Path | None) -> Model:
+def parse_model(proto: onnx.ModelProto, files: Files) -> Model:
     """Raises ModelError where the model contradicts itself, UnsupportedError for inputs or weights of types we do not have."""
-    body = parse_body(proto.graph, folder)
+    body = parse_body(proto.graph, files)
     if duplicates := {name for name in body.outputs if body.outputs.count(name) > 1}:
         raise ModelError(f"two outputs of the model are named {', '.join(sorted(duplicates))}")
     weights = {_word(t.name) for t in proto.graph.initializer}
     inputs = tuple(_input_spec(value) for value in proto.graph.input if _word(value.name) not in weights)
-    functions = {(_domain(f.domain), f.name): parse_function(f, folder) for f in proto.functions}
+    functions = {(_domain(f.domain), f.name): parse_function(f, files) for f in proto.functions}
     return Model(_word(proto.graph.name) or "main", inputs, body, functions, _opsets(proto.opset_import))
 
 
-def parse_body(graph: onnx.GraphProto, folder: pathlib.Path | None) -> Body:
+def parse_body(graph: onnx.GraphProto, files: Files) -> Body:
     """A graph or subgraph; weights that nothing reads are not loaded."""
     outputs = _words(value.name for value in graph.output)
-    operations = _ordered([_operation(node, folder) for node in graph.node], outputs)
+    operations = _ordered([_operation(node, files) for node in graph.node], outputs)
     wanted = {*outputs, *(name for o in operations for name in o.reads())}
     for sparse in graph.sparse_initializer:
         if sparse.values.name in wanted:
             raise UnsupportedError(f"the initializer {sparse.values.name!r} is sparse; store it as a dense tensor")
     stored = {_word(t.name): t for t in graph.initializer}
-    constants = {name: Constant(read_tensor(t, folder), origin=(name,)) for name, t in stored.items() if name in wanted}
+    constants = {name: Constant(read_tensor(t, files), origin=(name,)) for name, t in stored.items() if name in wanted}
     # Weights may also be Constant operations; made here, they too are the same nodes for every shape.
     weights = {o: o.attributes["value"] for o in operations if o.op == "Constant" and isinstance(o.attributes.get("value"), np.ndarray)}
     constants |= {o.outputs[0]: Constant(data, origin=(o.label,)) for o, data in weights.items()}
@@ -119,11 +118,11 @@ def parse_body(graph: onnx.GraphProto, folder: pathlib.Path | None) -> Body:
     return Body(operations, constants, _words(value.name for value in graph.input), outputs)
 
 
-def parse_function(proto: onnx.FunctionProto, folder: pathlib.Path | None = None) -> Function:
+def parse_function(proto: onnx.FunctionProto, files: Files = NOWHERE) -> Function:
     """A function; attributes it declares without a default are simply absent when the caller gives none."""
     outputs = _words(proto.output)
-    operations = _ordered([_operation(node, folder) for node in proto.node], outputs)
-    defaults = {_word(a.name): _attribute(a, folder) for a in proto.attribute_proto}
+    operations = _ordered([_operation(node, files) for node in proto.node], outputs)
+    defaults = {_word(a.name): _attribute(a, files) for a in proto.attribute_proto}
     return Function(_words(proto.input), outputs, defaults, operations, _opsets(proto.opset_import))
 
 
@@ -145,27 +144,27 @@ def _words(names: Iterable[str | bytes]) -> tuple[str, ...]:
     return tuple(map(_word, names))
 
 
-def _operation(node: onnx.NodeProto, folder: pathlib.Path | None) -> Operation:
-    attributes = {_word(a.name): _attribute(a, folder) for a in node.attribute}
+def _operation(node: onnx.NodeProto, files: Files) -> Operation:
+    attributes = {_word(a.name): _attribute(a, files) for a in node.attribute}
     op, domain, name = _word(node.op_type), _domain(node.domain), _word(node.name)
     return Operation(op, domain, name, _words(node.input), _words(node.output), attributes)
 
 
-def _attribute(attribute: onnx.AttributeProto, folder: pathlib.Path | None) -> Any:
+def _attribute(attribute: onnx.AttributeProto, files: Files) -> Any:
     if attribute.ref_attr_name:
         return Reference(_word(attribute.ref_attr_name))
     try:
-        return _attribute_value(attribute, folder)
+        return _attribute_value(attribute, files)
     except UnsupportedError as error:  # told when a converter asks for it, with the other problems of the model
         return error
 
 
-def _attribute_value(attribute: onnx.AttributeProto, folder: pathlib.Path | None) -> Any:
+def _attribute_value(attribute: onnx.AttributeProto, files: Files) -> Any:
     match attribute.type:
         case AttributeProto.TENSOR:
-            return read_tensor(attribute.t, folder, attribute.name)
+            return read_tensor(attribute.t, files, attribute.name)
         case AttributeProto.GRAPH:
-            return parse_body(attribute.g, folder)
+            return parse_body(attribute.g, files)
         case AttributeProto.STRING:
             return attribute.s.decode("utf-8", "replace")
         case AttributeProto.STRINGS:

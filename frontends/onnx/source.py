@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.errors import ModelError
+from ...engine.errors import CompilerBug, ModelError
 from ...engine.graph import Constant, Graph, Input, Node
 from ...engine.source import InputSpec, Shapes, Source
 from .importer import Importer, Names, Scope, Unknown
@@ -29,8 +29,8 @@ def onnx(model: Any) -> Source:
     Initialisers that are listed as inputs are weights, not inputs. Declared result shapes are not read. Raises ModelError
     for a file that is missing or damaged, UnsupportedError with all operators for which there is no converter.
     """
-    proto, folder = load_proto(model)
-    parsed = parse_model(proto, folder)
+    with load_proto(model) as (proto, files):
+        parsed = parse_model(proto, files)
     if problems := missing(parsed):
         raise report(problems)
     return OnnxSource(parsed)
@@ -41,15 +41,22 @@ class OnnxSource:
 
     def __init__(self, model: Model) -> None:
         self.name, self.inputs, self.output_names = model.name, model.inputs, model.body.outputs
-        self._model = model
+        self._model: Model | None = model
+
+    def release(self) -> None:
+        """Let the weights go; no graph can be made any more."""
+        self._model = None
 
     def graph(self, shapes: Shapes, values: Mapping[str, np.ndarray]) -> Graph:
         """The graph for these input shapes. Raises NeedsValues, ModelError or UnsupportedError, as in engine.source."""
+        model = self._model
+        if model is None:
+            raise CompilerBug(f"the weights of {self.name} have been released")
         inputs = tuple(Input(name=s.name, shape=_fitting(s, shapes), dtype=s.dtype) for s in self.inputs)
         given = {name: Constant(np.asarray(array), origin=(name,)) for name, array in values.items()}
-        names: Names = {**{node.name: node for node in inputs}, **self._model.body.constants, **given}
-        importer = Importer(self._model.functions)
-        importer.run(self._model.body.operations, names, Scope(self._model.opsets))
+        names: Names = {**{node.name: node for node in inputs}, **model.body.constants, **given}
+        importer = Importer(model.functions)
+        importer.run(model.body.operations, names, Scope(model.opsets))
         if importer.problems:
             raise report(importer.problems)
         return Graph(inputs, tuple(_output(names, name) for name in self.output_names), self.output_names, self.name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import math
 import pathlib
+from typing import BinaryIO
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
@@ -26,6 +28,19 @@ DTYPES: dict[int, np.dtype] = {
 }
 
 
+@dc.dataclass(frozen=True)
+class Files:
+    """Where data may lie that is not in the messages."""
+
+    folder: pathlib.Path | None = None
+    """The model's; None: not known."""
+    own: BinaryIO | None = None
+    """The model's file, for what its skeleton lacks."""
+
+
+NOWHERE = Files()
+
+
 def dtype_of(code: int, what: str) -> np.dtype:
     """The NumPy dtype behind an ONNX element type. Raises UnsupportedError naming `what` for strings, bfloat16 and the like."""
     if code in DTYPES:
@@ -39,8 +54,8 @@ def code_of(dtype: np.dtype) -> int:
     return next(code for code, known in DTYPES.items() if known == dtype)
 
 
-def read_tensor(tensor: TensorProto, folder: pathlib.Path | None, name: str = "") -> np.ndarray:
-    """The array of a tensor; external data is read inside `folder` only.
+def read_tensor(tensor: TensorProto, files: Files, name: str = "") -> np.ndarray:
+    """The array of a tensor; external data is read inside the model's folder only.
 
     Raises ModelError when the data is missing, damaged or outside the folder, UnsupportedError for element types we do not have.
     """
@@ -49,7 +64,7 @@ def read_tensor(tensor: TensorProto, folder: pathlib.Path | None, name: str = ""
     if min(shape, default=0) < 0:
         raise ModelError(f"{what} has the shape {shape}; the file is damaged")
     if tensor.data_location == TensorProto.EXTERNAL:
-        return _from_bytes(_external_bytes(tensor, what, math.prod(shape) * dtype.itemsize, folder), dtype, shape, what)
+        return _external(tensor, what, dtype, shape, files)
     if tensor.HasField("raw_data"):
         return _from_bytes(tensor.raw_data, dtype, shape, what)
     try:
@@ -59,29 +74,46 @@ def read_tensor(tensor: TensorProto, folder: pathlib.Path | None, name: str = ""
 
 
 def _from_bytes(data: bytes, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise ModelError(f"{what}: expected {math.prod(shape) * dtype.itemsize} bytes for {dtype} {shape}, got {len(data)}")
+    _check_length(len(data), dtype, shape, what)
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
 
 
-def _external_bytes(tensor: TensorProto, what: str, expected: int, folder: pathlib.Path | None) -> bytes:
+def _check_length(length: int, dtype: np.dtype, shape: tuple[int, ...], what: str) -> None:
+    if length != math.prod(shape) * dtype.itemsize:
+        raise ModelError(f"{what}: expected {math.prod(shape) * dtype.itemsize} bytes for {dtype} {shape}, got {length}")
+
+
+def _external(tensor: TensorProto, what: str, dtype: np.dtype, shape: tuple[int, ...], files: Files) -> np.ndarray:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if folder is None:
-        raise ModelError(f"{what} keeps its data in the file {location!r}; give the model as a path, so that its folder is known")
-    path = _inside(folder, location, what)
+    expected, location = math.prod(shape) * dtype.itemsize, entries.get("location", "")
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
     except ValueError:
         raise ModelError(f"{what}: offset and length of its external data are not numbers: {entries}") from None
+    if files.own is not None and "location" not in entries:
+        _check_length(length, dtype, shape, what)
+        return _read(files.own, offset, dtype, shape, what)
+    if files.folder is None:
+        raise ModelError(f"{what} keeps its data in the file {location!r}; give the model as a path, so that its folder is known")
+    path = _inside(files.folder, location, what)
     if offset < 0 or length != expected:
         raise ModelError(f"{what}: expected {expected} bytes of external data, the model says {length} from {offset}")
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
-    except (OSError, OverflowError, ValueError) as error:  # the latter two for an offset that is no file position
+            return _read(file, offset, dtype, shape, what)
+    except (OSError, OverflowError) as error:  # the latter for an offset that is no file position
         raise ModelError(f"{what} keeps its data in {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read(file: BinaryIO, offset: int, dtype: np.dtype, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """The array that starts at an offset of a file."""
+    size = math.prod(shape) * dtype.itemsize
+    if offset < 0 or file.seek(0, 2) < offset + size:  # before memory is asked for that a damaged file claims to need
+        raise ModelError(f"{what}: expected {size} bytes for {dtype} {shape} from byte {offset} on, which the file does not have")
+    array = np.empty(shape, dtype.newbyteorder("<"))
+    file.seek(offset)
+    _check_length(file.readinto(array.reshape(-1).view(np.uint8)), dtype, shape, what)  # type: ignore[attr-defined]
+    return array.astype(dtype, copy=False)
 
 
 def _inside(folder: pathlib.Path, location: str, what: str) -> pathlib.Path:
