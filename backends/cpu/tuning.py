@@ -90,12 +90,12 @@ def single_image(node: Conv | ConvTranspose) -> Graph:
     inputs, changed = list[Input](), dict[Node, Node]()
     for operand in dict.fromkeys(node.operands):
         kind = operand.type
+        has_images = operand in (node.x, *node.extras) and kind.rank == node.type.rank
         if isinstance(operand, Constant):
-            is_batch = operand in node.extras and kind.shape[0] > 1
-            changed[operand] = operand.replace(data=operand.data[:1]) if is_batch else operand
+            changed[operand] = operand.replace(data=operand.data[:1]) if has_images else operand
             continue
-        layout = None if operand is node.x else kind.layout
-        inputs.append(Input(name=f"x{len(inputs)}", shape=(1, *kind.shape[1:]), dtype=kind.dtype, layout=layout))
+        shape, layout = (1, *kind.shape[1:]) if has_images else kind.shape, None if operand is node.x else kind.layout
+        inputs.append(Input(name=f"x{len(inputs)}", shape=shape, dtype=kind.dtype, layout=layout))
         changed[operand] = inputs[-1] if layout == kind.layout else Reorder(inputs[-1], layout=kind.layout)
     return Graph(tuple(inputs), (node.map_operands(changed.__getitem__),), ("y",))
 
