@@ -145,12 +145,15 @@ class WinogradProblem:
 MOST_OUTPUTS = 8
 """Along one axis of a tile."""
 FLOPS = 110e9
-"""Operations a second that a thread's products reach."""
-WEIGHT_BANDWIDTH, CACHE_BANDWIDTH, CACHE_BYTES = 24e9, 80e9, 24e6
-"""Bytes a second at which transformed weights stream: from memory, or from the last cache while they fit into it."""
+"""Operations a second that a core's products reach."""
+CORES, BANDWIDTH = 2, 40e9
+"""The model's machine: cores that share the memory from which all weights stream, and its bytes a second.
+
+It is the same for any number of threads, and the batch does not enter: an image must give the same bits alone and among others.
+"""
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
-HARMLESS_POINTS, POINT_PENALTY = 10, 0.06
+HARMLESS_POINTS, POINT_PENALTY = 10, 0.03
 """Large tiles have larger errors: each point beyond those of F(4×4, 3×3) must win this share of the time."""
 
 
@@ -171,20 +174,22 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
 
 def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
     """The tiling with the least estimated time; None where the direct algorithm is faster, or the accuracy forbids all."""
-    direct = 2 * problem.multiply_adds / FLOPS
+    weights = problem.channels * problem.outputs * math.prod(problem.kernel)
+    direct = _seconds(2 * problem.multiply_adds / FLOPS, weights)
     best = min(candidates(problem, accuracy), key=lambda tiling: estimate(problem, tiling), default=None)
     return best if best is not None and estimate(problem, best) < direct else None
 
 
 def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
-    """Seconds of one image on one thread: products or the stream of their weights, whichever is longer, and the transforms.
-
-    Neither the batch nor the number of threads enters: an image must give the same bits alone and among others.
-    """
+    """Seconds of one image: products and transforms, and the stream of the transformed weights."""
     tiles = -(-problem.height // tiling.m[0]) * -(-problem.width // tiling.m[1])
     weights = tiling.frequencies * tiling.phases * problem.channels * problem.outputs
     products = 2 * weights * tiles / FLOPS
-    stream = 4 * weights / (CACHE_BANDWIDTH if 4 * weights < CACHE_BYTES else WEIGHT_BANDWIDTH)
     channels = -(-problem.channels // problem.lanes) * problem.lanes * tiling.phases
     transforms = TRANSFORM_SECONDS * tiles * tiling.frequencies * (channels + problem.outputs)
-    return (max(products, stream) + transforms) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))
+    return _seconds(products + transforms, weights) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))
+
+
+def _seconds(core_seconds: float, weights: int) -> float:
+    """Of work that the cores share while weights stream in: each hides a part of the other."""
+    return math.hypot(core_seconds / CORES, 4 * weights / BANDWIDTH)
