@@ -51,6 +51,19 @@ def best_tiles(problem: TileProblem, count: int) -> list[Tile]:
     return sorted(candidates(problem), key=lambda tile: (estimate(problem, tile), -tile.accumulators))[:count]
 
 
+def even_tile(problem: TileProblem, pixels: int = 0) -> Tile:
+    """One vector wide, for kernels whose inputs come in vectors: equal parts of a row, of about that many pixels."""
+    tiles = -(-problem.row // (pixels or problem.registers * 3 // 8))
+    return Tile(-(-problem.row // tiles), 1)
+
+
+def even_tiles(problem: TileProblem, count: int) -> list[Tile]:
+    """All tiles of that kind, those like the rule's first."""
+    by_rule = even_tile(problem)
+    found = {even_tile(problem, pixels) for pixels in range(problem.registers // 8, problem.registers * 3 // 4 + 1)}
+    return sorted(found, key=lambda tile: (abs(tile.pixels - by_rule.pixels), tile.pixels))[:count]
+
+
 PIPES = 2
 """FMAs, and loads, that a core starts in one cycle. A core with one pipe for its widest vectors sees the same order of tiles."""
 LATENCY = 4

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ...engine.ops import Conv, ConvTranspose
 from ..common.geometry import phases
 from ..common.problem import ConvProblem
-from ..common.schedule import Tile, TileProblem, best_tiles, choose_tile
+from ..common.schedule import Tile, TileProblem, best_tiles, choose_tile, even_tile, even_tiles
 from .conv_direct import DepthwiseConvKernel
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import Slab, pack, pack_depthwise, padded_bias
@@ -44,8 +45,7 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
         DepthwiseConvKernel,
     )
     slabs = [Slab(range(b, b + 1), range(b, b + 1)) for b in range(-(-node.type.shape[1] // lanes))]
-    tiles = -(-product.row // (machine.target.registers * 3 // 8))
-    tile = Tile(-(-product.row // tiles), 1)
+    tile = asked_tile(node, TileProblem(product.row, 1, depth, machine.target.registers), machine, even_tile, even_tiles)
     return [call(product, machine, tile, slabs, lambda slabs: pack_depthwise(weight, slabs, lanes))]
 
 
@@ -75,10 +75,16 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
     return calls
 
 
-def asked_tile(node: Conv | ConvTranspose, problem: TileProblem, machine: Machine) -> Tile:
+def asked_tile(
+    node: Conv | ConvTranspose,
+    problem: TileProblem,
+    machine: Machine,
+    rule: Callable[[TileProblem], Tile] = choose_tile,
+    best: Callable[[TileProblem, int], list[Tile]] = best_tiles,
+) -> Tile:
     """The tile for a phase. It decides in which order outputs are computed, never in which order one of them is summed up."""
-    best = functools.partial(best_tiles, problem, TILES_TO_MEASURE)
-    return machine.schedules.choose((ConvProblem.of(node), problem), lambda: choose_tile(problem), best)
+    question = ConvProblem.of(node), problem
+    return machine.schedules.choose(question, lambda: rule(problem), lambda: best(problem, TILES_TO_MEASURE))
 
 
 def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:
