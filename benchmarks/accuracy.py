@@ -17,6 +17,7 @@ import tilewright as tw
 from tilewright.engine.backend import ACCURACIES
 from tilewright.engine.bench.engines import Task, onnxruntime
 from tilewright.engine.cli import console
+from tilewright.engine.cli.inputs import random_array, require_shapes
 from tilewright.engine.compiler import load_source
 
 BOUNDS = {"fast": 1e-4, "strict": 2e-5}
@@ -33,10 +34,8 @@ def error(found: Arrays, wanted: Arrays) -> float:
 def errors(path: str, seed: int) -> list[float]:
     """For each accuracy, and for onnxruntime."""
     source, rng = load_source(path), np.random.default_rng(seed)
-    shapes = {spec.name: shape for spec in source.inputs if (shape := spec.shape_in_advance) is not None}
-    if len(shapes) < len(source.inputs):
-        raise SystemExit(f"{path}: expected a model with fixed shapes, got {', '.join(map(str, source.inputs))}")
-    inputs = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    shapes = require_shapes(source, {})
+    inputs = {spec.name: random_array(spec, shapes[spec.name], rng) for spec in source.inputs}
     wanted = tw.compile(path, backend="reference", precision="float64", passes=[]).run(inputs)
     found = [tw.compile(path, accuracy=accuracy).run(inputs) for accuracy in ACCURACIES]
     found.append(dict(zip(source.output_names, onnxruntime(Task(path, shapes, {}, 1))(inputs), strict=True)))

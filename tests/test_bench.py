@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+import foreign_engines
 import numpy as np
-import onnx
 import pytest
 from command_line import Command, assert_wrong_input
+from foreign_engines import QUICK
 
 import tilewright as tw
 from tilewright.engine.bench import engines, measure
@@ -25,74 +26,16 @@ from tilewright.engine.bench.results import Result, Turnout, geometric_mean
 from tilewright.engine.cli import console
 from tilewright.engine.errors import MachineError, ModelError
 
-QUICK = ("--rounds", "2", "--window", "0.01", "--threads", "2")
-
-FOREIGN = '''
-"""Engines of someone else's: one that is wrong, one that refuses, one that dies, and one that lacks a package."""
-import os
-import numpy as np
-from tilewright.engine.bench.engines import onnxruntime
-
-def wrong(task):
-    run = onnxruntime(task)
-    return lambda inputs: [1.01 * output for output in run(inputs)]
-
-def refuses(task):
-    print("a line that must not get among the answers", flush=True)
-    raise NotImplementedError(f"cannot read {os.path.basename(task.path)}\\nin two lines")
-
-def dies(task):
-    run, left = onnxruntime(task), [3]
-    def step(inputs):
-        left[0] -= 1
-        if left[0] == 0:
-            print("its last words", flush=True)
-            os._exit(7)
-        return run(inputs)
-    return step
-
-def lacks(task):
-    import absent_package
-'''
-
 
 @pytest.fixture
 def model(rng: np.random.Generator, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A small network whose batch is open."""
-    weight = rng.standard_normal((5, 3, 3, 3)).astype(np.float32)
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-        net (float[batch, 3, 9, 11] x) => (float[batch, 5, 9, 11] y) {
-            c = Conv <pads = [1, 1, 1, 1]> (x, w)
-            y = Relu (c)
-        }"""
-    proto = onnx.parser.parse_model(text)
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
-    onnx.save(proto, tmp_path / "net.onnx")
-    return tmp_path / "net.onnx"
+    return foreign_engines.save_model(tmp_path, rng)
 
 
 @pytest.fixture
-def foreign(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another package that offers engines, found by this process and by workers."""
-    site = tmp_path / "site"
-    (site / "foreign-1.0.dist-info").mkdir(parents=True)
-    (site / "foreign.py").write_text(FOREIGN)
-    (site / "foreign-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
-    points = "".join(f"{name} = foreign:{name}\n" for name in ("wrong", "refuses", "dies", "lacks"))
-    (site / "foreign-1.0.dist-info" / "entry_points.txt").write_text(f"[tilewright.engines]\n{points}")
-    monkeypatch.syspath_prepend(str(site))
-    forget()
-
-
-def forget() -> None:
-    """What packages offer is looked up once."""
-    engines.plugins.entry_points.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def forget_foreign_engines() -> Iterator[None]:
-    yield
-    forget()
+def foreign(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
+    yield foreign_engines.install(tmp_path, monkeypatch)
+    foreign_engines.forget()
 
 
 def test_a_file_beside_onnxruntime(cli: Command, model: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -125,26 +68,6 @@ def test_models_of_the_zoo_and_their_mean(cli: Command, model: pathlib.Path) -> 
 def test_alone(cli: Command) -> None:
     ending = cli("bench", "lenet5", *QUICK)
     assert ending.code == 0 and "geometric" not in ending.out
-
-
-@pytest.mark.usefixtures("foreign")
-def test_an_answer_that_differs_is_a_failed_check(cli: Command, model: pathlib.Path) -> None:
-    arguments = ("bench", model, "--shape", "x=1x3x9x11", "--against", "onnxruntime,wrong", *QUICK)
-    ending = cli(*arguments)
-    assert ending.code == 1
-    rows = {line.split()[0]: line for line in ending.out.splitlines() if line}
-    assert rows["onnxruntime"].endswith("yes") and rows["wrong"].endswith("NO") and "9.9e-03" in rows["wrong"]
-    assert cli(*arguments, "--tolerance", "0.02").code == 0
-
-
-@pytest.mark.usefixtures("foreign")
-def test_engines_that_fail_do_not_stop_the_others(cli: Command, model: pathlib.Path) -> None:
-    ending = cli("bench", model, "--shape", "x=1x3x9x11", "--against", "refuses,dies,onnxruntime", *QUICK)
-    assert ending.code == 1
-    assert "refuses failed: cannot read net.onnx\n" in ending.out
-    assert "dies failed: its process ended with code 7: its last words\n" in ending.out
-    (row,) = [line for line in ending.out.splitlines() if line.startswith("onnxruntime")]
-    assert row.endswith("yes")
 
 
 @pytest.mark.usefixtures("foreign")

@@ -93,16 +93,10 @@ def check(names: Sequence[str]) -> None:
 def find(name: str) -> Engine:
     """The engine of that name: an entry point `tilewright.engines`, one of ours, or MODULE:FUNCTION of a module that can be imported."""
     check([name])
-    if ":" in name:
-        return _function(*name.split(":", 1))
-    return next((point.load() for point in plugins.entry_points("engines") if point.name == name), None) or BUILT_IN[name]
-
-
-def _function(module: str, function: str) -> Engine:
-    try:
+    module, colon, function = name.partition(":")
+    if colon:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{module}:{function}: expected an engine as MODULE:FUNCTION, {error}") from error
+    return next((point.load() for point in plugins.entry_points("engines") if point.name == name), None) or BUILT_IN[name]
 
 
 def _package(name: str) -> Any:

@@ -36,6 +36,8 @@ class Contest:
     """Seconds of one turn of one engine."""
     tolerance: float | None = None
     """As in engine.compare."""
+    pythons: Mapping[str, str] = dc.field(default_factory=dict)
+    """The interpreter of each engine that has one of its own."""
 
 
 def bench(contest: Contest, against: Sequence[str], progress: Progress = lambda what: None) -> Result:
@@ -44,12 +46,13 @@ def bench(contest: Contest, against: Sequence[str], progress: Progress = lambda 
     Raises ModelError for unknown engines, MachineError for packages that are not installed, and what hinders this package; what hinders
     another engine is in its Turnout.
     """
-    check(against)
+    check([engine for engine in against if engine not in contest.pythons])
     with contextlib.ExitStack() as stack:
         contestants = []
         for engine in dict.fromkeys([OURS, *against]):
             progress(f"{contest.name}: loading {engine}")
-            contestants.append(_Contestant(engine, stack.enter_context(Worker(contest.task.threads)), contest))
+            worker = stack.enter_context(Worker(contest.task.threads, contest.pythons.get(engine)))
+            contestants.append(_Contestant(engine, worker, contest))
         ceiling = _Ceiling(stack.enter_context(Worker(contest.task.threads)), contest.task.threads)
         for index in range(contest.rounds):
             progress(f"{contest.name}: round {index + 1} of {contest.rounds}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -28,14 +29,27 @@ class EngineFailed(Exception):  # noqa: N818 - a result, not an error of ours
 class Worker:
     """One process. Between requests it is stopped: threads of a runtime that go on looking for work would slow the others down."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, python: str | None = None) -> None:
+        """python: the interpreter, by default this one with all that it can import; another one gets this package besides its own."""
         self.started = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        environment = os.environ | {"PYTHONPATH": paths} | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
-        )
+        self._bridge = tempfile.TemporaryDirectory()
+        paths = self._bridged() if python else [path or os.getcwd() for path in sys.path]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        command, pipe = [python or sys.executable, "-m", WORKER], subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment)
+        except OSError as error:
+            raise errors.ModelError(f"expected a Python interpreter, got {python!r}: {error.strerror}") from error
+
+    def _bridged(self) -> list[str]:
+        """A folder with a link to this package and nothing else, and what PYTHONPATH said before.
+
+        Whatever else is installed beside this package was made for this interpreter.
+        """
+        package = pathlib.Path(__file__).parents[2].absolute()
+        pathlib.Path(self._bridge.name, package.name).symlink_to(package, target_is_directory=True)
+        return [self._bridge.name, *filter(None, [os.environ.get("PYTHONPATH")])]
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """The answer of `worker.Server`. Raises EngineFailed, or the TilewrightError that the worker met."""
@@ -77,3 +91,4 @@ class Worker:
             self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+        self._bridge.cleanup()

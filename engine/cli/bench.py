@@ -35,9 +35,10 @@ first answer: after the start of the engine's process; max error: largest |our o
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `tilewright bench`."""
     add_model(parser, several=True)
-    parser.add_argument(
-        "--against", type=names, default=(), metavar="A,B,...", help="other engines: onnxruntime, openvino, or one of an installed package"
-    )
+    known = "onnxruntime, openvino, one of an installed package, or MODULE:FUNCTION"
+    parser.add_argument("--against", type=names, default=(), metavar="A,B,...", help=f"other engines: {known}")
+    where = "the interpreter that another engine is installed for, or all others are; default: this one"
+    parser.add_argument("--python", type=interpreter, action="append", default=[], metavar="[ENGINE=]PATH", help=where)
     parser.add_argument("--threads", type=positive, metavar="N", help="of every engine; default: as many as this process may use")
     parser.add_argument("--accuracy", choices=ACCURACIES, default="fast", help="of Tilewright; default: fast")
     add_tuning(parser)
@@ -50,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """0 when every engine ran and agrees with Tilewright, 1 otherwise."""
-    check(arguments.against)
+    check([engine for engine in arguments.against if engine not in interpreters(arguments)])
     target = files.checked_target(arguments.json, ".json") if arguments.json else None
     arguments.threads = arguments.threads or default_threads()
     sources = {model: load_source(model) for model in arguments.models}
@@ -68,6 +69,20 @@ def main(arguments: argparse.Namespace) -> int:
         content = json.dumps([result.as_dict() for result in results]).encode()
         files.write(target, lambda file: file.write(content))
     return failure.DONE if all(t.agrees for result in results for t in result.turnouts) else failure.DIFFERS
+
+
+def interpreter(text: str) -> tuple[str, str]:
+    """`torch=/path/python` is (torch, /path/python), a path alone stands for every other engine."""
+    engine, _, path = text.rpartition("=")
+    return engine, path
+
+
+def interpreters(arguments: argparse.Namespace) -> dict[str, str]:
+    """The interpreter of each engine that does not use this one."""
+    named = dict[str, str](arguments.python)
+    everywhere = named.pop("", None)
+    given = {engine: named.get(engine, everywhere) for engine in arguments.against if engine != OURS}
+    return {engine: path for engine, path in given.items() if path}
 
 
 def default_threads() -> int:
@@ -95,7 +110,8 @@ def measured(model: str, source: Source, arguments: argparse.Namespace, progress
             onnx_file(model, graph, folder), fixed, dimensions(source, fixed), arguments.threads, arguments.accuracy, arguments.tune
         )
         name = pathlib.Path(model).stem if os.path.exists(model) else model
-        contest = Contest(name, task, optimize(graph).flops(), inputs, arguments.rounds, arguments.window, arguments.tolerance)
+        how = arguments.rounds, arguments.window, arguments.tolerance, interpreters(arguments)
+        contest = Contest(name, task, optimize(graph).flops(), inputs, *how)
         try:
             return bench(contest, arguments.against, progress)
         except EngineFailed as error:
