@@ -20,6 +20,7 @@ from tilewright.backends.common.schedule import Tile
 from tilewright.backends.common.tuner import Run
 from tilewright.backends.cpu import cpu, tuning
 from tilewright.backends.cpu.executable import NativeExecutable
+from tilewright.backends.cpu.weights import LARGE
 from tilewright.engine import expression as ex
 from tilewright.engine.backend import Options
 from tilewright.engine.errors import ModelError
@@ -207,6 +208,9 @@ def test_winners_are_kept_and_used_again(folder: pathlib.Path, monkeypatch: pyte
     assert not measured and kernels(again.executable) == kernels(tuned.executable), "another number of threads measures nothing anew"
     np.testing.assert_array_equal(again(x), np.concatenate([tuned(image[None]) for image in x]), strict=True)
     assert not measured, "nor does another batch"
+    for session in (by_rule, tuned, again):
+        large = [node for node in session.graph.find(Constant) if node.type.nbytes >= LARGE]
+        assert large and not any("data" in vars(node) for node in large), "weights are in memory once, packed"
     assert kernels(tw.compile(network, accuracy="exact", threads=2).executable) == kernels(by_rule.executable), "unasked the rule decides"
 
 

@@ -111,10 +111,10 @@ class Tuner:
             now = self._clock()
             if index < ROUNDS - 1 and now + (now - start) > self._end:
                 return None
-        winner = players[fastest(times)]
-        medians = {player.choice: f"{seconds * 1e6:.1f} us" for player, seconds in zip(players, np.median(times, axis=0), strict=True)}
-        report(f"{winner.choice} of {medians}")
-        return winner
+        winner, medians = fastest(times), np.median(times, axis=0)
+        said = [f"{player.choice} {seconds * 1e6:.1f} us" for player, seconds in zip(players, medians, strict=True)]
+        report(f"the rule's {said[0]}, {', '.join(said[1:])}: {players[winner].choice} is kept")
+        return players[winner]
 
 
 def fastest(times: np.ndarray) -> int:

@@ -21,6 +21,7 @@ from ..common.tuner import Layer, Run, Tuner
 from . import codegen
 from .executable import NativeExecutable
 from .kernel import Machine
+from .weights import Weights
 
 FLOPS_PER_SECOND, BYTES_PER_SECOND = 1e11, 2e10
 """What a machine roughly reaches; only to share the budget among layers."""
@@ -40,11 +41,20 @@ def tuned(graph: Graph, machine: Machine, seconds: float) -> NativeExecutable:
     schedules = Kept(store_for(machine).read())
     executable = NativeExecutable(graph, dc.replace(machine, schedules=schedules))
     if not schedules.open:
+        give_up_weights(executable)
         return executable
     is_cold = executable.known.nbytes > CACHE_BYTES
     del executable
     found = measured(graph, machine, seconds, is_cold)
-    return NativeExecutable(graph, dc.replace(machine, schedules=found))
+    return NativeExecutable(graph, dc.replace(machine, schedules=found), gives_up=True)
+
+
+def give_up_weights(executable: NativeExecutable) -> None:
+    """What `gives_up` does, afterwards: while questions could be open the weights were still wanted."""
+    nodes = list(executable.graph)
+    weights = Weights(nodes, executable.graph.outputs, executable.storage)
+    for node in nodes:
+        weights.give_up(node)
 
 
 def measured(graph: Graph, machine: Machine, seconds: float, is_cold: bool) -> Schedules:
