@@ -8,6 +8,7 @@ the two halves, for layers with so few tiles that threads must share a block's o
 from __future__ import annotations
 
 import dataclasses as dc
+from collections.abc import Callable
 
 import numpy as np
 
@@ -68,6 +69,10 @@ class WinogradKernel(Kernel):
         _Writer(self, k).write()
 
 
+Put = Callable[[Value | int, Value | int, Value], None]
+"""Does something with (row, column, value)."""
+
+
 @dc.dataclass(frozen=True)
 class Grid:
     """Vectors in rows and columns, and the bytes from one to the next."""
@@ -80,6 +85,14 @@ class Grid:
     def turned(self) -> Grid:
         """Its columns as rows."""
         return Grid(self.start, self.column, self.row)
+
+    def offset(self, k: Emitter, row: Value | int, column: Value | int) -> Value | int:
+        """Bytes from the start to an entry."""
+        return k.add(k.mul(self.row, row), k.mul(self.column, column))
+
+    def putter(self, k: Emitter) -> Put:
+        """What stores an entry."""
+        return lambda row, column, value: k.store(value, self.start, self.offset(k, row, column))
 
 
 class _Writer:
@@ -148,7 +161,7 @@ class _Writer:
             tile = Grid(k.b.select(inside, source, self.patch), row_stride, column_step * self.pixel)
             there = k.at(target, k.mul(channel.index, self.tiling.phases * self.spec.tiles * self.pixel))
             v = Grid(there, k.mul(number["v_frequency"], self.tiling.extent[1]), number["v_frequency"])
-            self.both_ways(rows.input, columns.input, tile, v)
+            self.both_ways(rows.input, columns.input, tile, v.putter(k))
 
     def within(self, start: Value, axis: int, size: Value) -> Value:
         """Whether a tile's input from `start` on lies inside the axis."""
@@ -172,25 +185,25 @@ class _Writer:
                 with k.when(k.b.and_(row_inside, column_inside)):
                     k.store(k.load(line, self.vector, offset), target_line, offset)
 
-    def both_ways(self, rows: np.ndarray, columns: np.ndarray, source: Grid, target: Grid) -> None:
-        """target = rows · source · columnsᵀ: along columns into the half-way tile, then along rows; an axis of one tap needs nothing."""
+    def both_ways(self, rows: np.ndarray, columns: np.ndarray, source: Grid, put: Put) -> None:
+        """rows · source · columnsᵀ: along columns into the half-way tile, then along rows; an axis of one tap needs nothing."""
         half = Grid(self.half, len(columns) * self.pixel, self.pixel)
         if columns.size == 1:
-            self.along(rows, source, target, 1)
+            self.along(rows, source, 1, put)
         elif rows.size == 1:
-            self.along(columns, source.turned, target.turned, 1)
+            self.along(columns, source.turned, 1, lambda column, row, value: put(row, column, value))
         else:
-            self.along(columns, source.turned, half.turned, rows.shape[1])
-            self.along(rows, half, target, len(columns))
+            self.along(columns, source.turned, rows.shape[1], half.turned.putter(self.k))
+            self.along(rows, half, len(columns), put)
 
-    def along(self, matrix: np.ndarray, source: Grid, target: Grid, lines: int) -> None:
-        """Every column of the target = matrix · that column of the source."""
+    def along(self, matrix: np.ndarray, source: Grid, lines: int, put: Put) -> None:
+        """put(row, column, value) for every entry of matrix · source, which has so many columns."""
         k = self.k
         with k.loop(0, lines, nonempty=True) as line:
-            start, out = (k.at(grid.start, k.mul(line.index, grid.column)) for grid in (source, target))
+            start = k.at(source.start, k.mul(line.index, source.column))
             values = [k.load(start, self.vector, k.mul(source.row, i)) for i in range(matrix.shape[1])]
             for i, value in enumerate(linear(k, matrix, values)):
-                k.store(value, out, k.mul(target.row, i))
+                put(i, line.index, value)
 
     def product(self, block: Value, group: Value) -> None:
         """Products of all frequencies for a block of tiles and a group of output vectors, then their outputs."""
@@ -234,38 +247,43 @@ class _Writer:
         return channel.results
 
     def transform_output(self, tile: Value, t: Value, group: Value) -> None:
-        """The outputs of one tile for every vector of the group: as many as lie inside."""
+        """The outputs of one tile for every vector of the group; of a tile that reaches past the end those that lie inside."""
         k, number, spec = self.k, self.number, self.spec
         image, row, column = self.place(tile)
         height, width = self.tiling.m
         rows = k.minimum(height, k.sub(number["out_height"], row))
         columns = k.minimum(width, k.sub(number["out_width"], column))
+        is_whole = k.b.icmp_signed("==", k.mul(rows, columns), k.integer(height * width))
         corner = k.mul(k.add(k.mul(row, number["out_width"]), column), self.pixel)
         along_rows, along_columns = self.matrices
+        patch = Grid(self.patch, width * self.pixel, self.pixel)
         with k.loop(0, spec.vectors, nonempty=True) as n:
             products = k.at(self.products, k.mul(k.add(k.mul(t, spec.vectors), n.index), self.pixel))
             source = Grid(products, self.tiling.extent[1] * spec.product_stride, spec.product_stride)
-            self.both_ways(along_rows.output, along_columns.output, source, Grid(self.patch, width * self.pixel, self.pixel))
             vector = k.add(k.mul(group, spec.vectors), n.index)
             offset = k.add(k.add(k.mul(image, number["y_image"]), k.mul(vector, number["y_block"])), corner)
-            self.finish(image, k.mul(vector, self.pixel), offset, rows, columns)
+            finish = self.finisher(image, k.mul(vector, self.pixel), offset)
+            with k.when(is_whole):
+                self.both_ways(along_rows.output, along_columns.output, source, finish)
+            with k.when(k.b.not_(is_whole)):
+                self.both_ways(along_rows.output, along_columns.output, source, patch.putter(k))
+                with k.loop(0, rows, nonempty=True) as i, k.loop(0, columns, nonempty=True) as j:
+                    finish(i.index, j.index, k.load(k.at(patch.start, patch.offset(k, i.index, j.index)), self.vector))
 
-    def finish(self, image: Value, channel: Value, offset: Value, rows: Value, columns: Value) -> None:
-        """Bias, epilogue and store of one vector of a tile."""
+    def finisher(self, image: Value, channel: Value, offset: Value) -> Put:
+        """What adds the bias to an output, applies the epilogue and stores it; `offset` is that of the tile in y."""
         k, spec = self.k, self.spec
-        bias = k.load(k.at(self.bias, channel), self.vector)
-        fixed = {}
+        bias, fixed = k.load(k.at(self.bias, channel), self.vector), dict[int, Value]()
         for i, kind in enumerate(spec.extras):
             if kind == "channel":
                 per_image = k.mul(image, self.number[f"extra{i}_image"])
                 fixed[i] = k.load(k.at(self.extra_base[i], k.add(per_image, channel)), self.vector)
-        with k.loop(0, rows, nonempty=True) as i:
-            line = k.add(offset, k.mul(k.mul(i.index, self.number["out_width"]), self.pixel))
-            source = k.at(self.patch, k.mul(i.index, self.tiling.m[1] * self.pixel))
-            with k.loop(0, columns, nonempty=True) as j:
-                here = k.mul(j.index, self.pixel)
-                at = k.add(line, here)
-                operands = [k.b.fadd(k.load(source, self.vector, here), bias)]
-                for i_extra, base in enumerate(self.extra_base):
-                    operands.append(fixed[i_extra] if i_extra in fixed else k.load(base, self.vector, at))
-                k.store(emit_expression(k, spec.epilogue, operands, [F4] * len(operands)), self.y, at)
+        outputs = Grid(self.y, k.mul(self.number["out_width"], self.pixel), self.pixel)
+
+        def finish(row: Value | int, column: Value | int, value: Value) -> None:
+            at = k.add(offset, outputs.offset(k, row, column))
+            extras = [fixed[i] if i in fixed else k.load(base, self.vector, at) for i, base in enumerate(self.extra_base)]
+            operands = [k.b.fadd(value, bias), *extras]
+            k.store(emit_expression(k, spec.epilogue, operands, [F4] * len(operands)), self.y, at)
+
+        return finish
