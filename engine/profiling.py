@@ -6,6 +6,7 @@ import dataclasses as dc
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ CONTRACTIONS = (Conv, ConvTranspose, MatMul)
 """The operators whose kernels are the work that cannot be avoided."""
 REST = 0.2
 """Seconds in which this process does nothing, to see what others do."""
+BLOCK, READINGS = 64 << 20, 5
+"""Bytes that a thread reads to measure memory, and how often."""
+WORTH = 1e-4
+"""Seconds from which on a step should gain from more threads."""
+FAIR = 0.925
+"""The speed-up over one thread, by the number of threads, that such a step should reach."""
 
 
 @dc.dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Row:
     nbytes: int
     """Of the operands and results, each in full and once."""
     steps: int = 1
+    single: float | None = None
+    """Seconds on one thread, where the plan for one has the same step."""
 
     @property
     def rate(self) -> float:
@@ -46,6 +55,11 @@ class Row:
     def traffic(self) -> float:
         """Bytes a second."""
         return self.nbytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def gain(self) -> float | None:
+        """How many times as fast as on one thread."""
+        return self.single / self.seconds if self.single is not None and self.seconds else None
 
 
 @dc.dataclass(frozen=True)
@@ -76,6 +90,11 @@ class Profile:
         """1 - kernel time / (threads * wall), with the kernel time that one thread needs when it has the machine for itself."""
         return 1 - self.single / (self.threads * self.wall)
 
+    def lagging(self) -> list[Row]:
+        """Convolutions and matrix products that are worth it and gain too little from the threads."""
+        worth = [row for row in self.rows if issubclass(row.kind, CONTRACTIONS) and row.seconds > WORTH and self.threads > 1]
+        return [row for row in worth if row.gain is not None and row.gain < FAIR * self.threads]
+
 
 def measure(executable: Executable, single: Executable, threads: int, inputs: Sequence[np.ndarray], repeats: int = 10) -> Profile:
     """Profile a plan for `threads` threads; `single` is the same model compiled for one. Both must be Itemized.
@@ -85,15 +104,41 @@ def measure(executable: Executable, single: Executable, threads: int, inputs: Se
     assert isinstance(executable, Itemized) and isinstance(single, Itemized)
     is_kernel = [not isinstance(node, Reorder) for node, _ in single.items()]
     busy = rest(REST)
-    walls, steps, kernels = list[float](), list[list[float]](), list[float]()
+    walls, steps, ones = list[float](), list[list[float]](), list[list[float]]()
     for _ in range(repeats):
         walls.append(_warm_seconds(lambda: executable.run(inputs)))
         steps.append([seconds for _, seconds in executable.profile(inputs, 1)])
-        kernels.append(sum(itertools.compress((seconds for _, seconds in single.profile(inputs, 1)), is_kernel)))
+        ones.append([seconds for _, seconds in single.profile(inputs, 1)])
     alone = sum(executable.profile_alone(inputs, CONTRACTIONS, repeats))
-    found = rows(executable.items(), np.median(steps, axis=0).tolist())
+    found = beside(rows(executable.items(), medians(steps)), rows(single.items(), medians(ones)))
+    kernels = [sum(itertools.compress(each, is_kernel)) for each in ones]
     whole, walked, one = (float(np.median(each)) for each in (walls, np.sum(steps, axis=1), kernels))
     return Profile(threads, tuple(found), whole, walked, alone, one, busy)
+
+
+def medians(runs: Sequence[Sequence[float]]) -> list[float]:
+    """Of each step over the runs."""
+    return np.median(runs, axis=0).tolist()
+
+
+def beside(many: Sequence[Row], one: Sequence[Row]) -> list[Row]:
+    """The rows of the plan for many threads with their time on one; plans that differ in their nodes cannot be compared."""
+    if [(row.operator, row.origin) for row in many] != [(row.operator, row.origin) for row in one]:
+        return list(many)
+    return [dc.replace(row, single=alone.seconds) for row, alone in zip(many, one, strict=True)]
+
+
+def memory_rate(threads: int) -> float:
+    """Bytes a second that this many threads read from memory, each from a block of its own that no cache holds; the best of a few."""
+    blocks = [np.ones(BLOCK // 4, np.float32) for _ in range(threads)]
+    with futures.ThreadPoolExecutor(threads) as pool:
+
+        def seconds() -> float:
+            start = time.perf_counter()
+            list(pool.map(np.max, blocks))  # NumPy lets go of the interpreter meanwhile
+            return time.perf_counter() - start
+
+        return threads * BLOCK / min(seconds() for _ in range(READINGS))
 
 
 def rows(items: Sequence[tuple[Node, str]], seconds: Sequence[float]) -> list[Row]:
@@ -130,6 +175,7 @@ def totals(of: Sequence[Row], key: Callable[[Row], Any] = lambda row: (row.opera
             seconds=sum(row.seconds for row in group),
             flops=sum(row.flops for row in group),
             nbytes=sum(row.nbytes for row in group),
+            single=None if any(row.single is None for row in group) else sum(row.single or 0.0 for row in group),
             steps=sum(row.steps for row in group),
         )
         for group in groups.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import pathlib
 import re
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from command_line import Command, assert_wrong_input
 import tilewright as tw
 from tilewright.engine import plugins, profiling, rest
 from tilewright.engine.backend import Itemized, Measurable, Options
+from tilewright.engine.cli.profile import print_lagging
 from tilewright.engine.graph import Blocked, Graph, Input, Node
-from tilewright.engine.ops import Conv, MatMul
+from tilewright.engine.ops import Conv, MatMul, MaxPool
 from tilewright.engine.ops.layout import Reorder
 from tilewright.engine.profiling import CONTRACTIONS, Profile, Row
 
@@ -29,7 +31,7 @@ def digit(rng: np.random.Generator) -> np.ndarray:
 def test_every_step_under_its_names(cli: Command) -> None:
     ending = cli("profile", "lenet5", *QUICK)
     assert ending.code == 0 and ending.err == "", ending
-    steps, totals, whole = re.split(r"\n== .*\n", ending.out)[1:]
+    steps, totals, lagging, whole = re.split(r"\n== .*\n", ending.out)[1:]
     for operator, name in (
         ("conv", "conv1, tanh1"),
         ("average_pool", "average_pool2"),
@@ -39,7 +41,12 @@ def test_every_step_under_its_names(cli: Command) -> None:
         assert sum(line.split()[0] == operator and line.endswith(f" {name}") for line in steps.splitlines()) == 1, name
     counts = {line.split()[0]: int(line.split()[2]) for line in totals.splitlines()[1:]}
     assert counts["conv"] == 2 and counts["softmax"] == 1
-    assert "the whole run / contractions alone = " in whole
+    parts = {cells[2]: cells[0].split() for line in whole.splitlines()[1:] if len(cells := re.split(r"\s{2,}", line.strip())) == 4}
+    assert {"the whole run", "the steps", "reorders", "contractions alone", "on one thread"} <= parts.keys()
+    (whole_run, unit), (alone, same_unit) = parts["the whole run"], parts["contractions alone"]
+    ratio = re.search(r"the whole run / contractions alone = (\S+)\n", whole)
+    assert ratio and unit == same_unit and float(ratio[1]) == pytest.approx(float(whole_run) / float(alone), rel=0.02, abs=0.006)
+    assert lagging.strip() == "none" or lagging.split()[:3] == ["operator", "kernel", "time"]
     found = re.search(r"= 1 - ([\d.e-]+) / \(2 x ([\d.e-]+)\) = (-?[\d.]+)%", whole)
     assert found and float(found[3]) == pytest.approx(100 * (1 - float(found[1]) / (2 * float(found[2]))), abs=0.2)
 
@@ -72,6 +79,8 @@ def test_costs_are_those_of_the_graph(digit: np.ndarray) -> None:
     assert found.lost == pytest.approx(1 - found.single / (2 * found.wall))
     assert sum(row.seconds for row in profiling.totals(found.rows)) == pytest.approx(sum(row.seconds for row in found.rows))
     assert found.steps > 0
+    kernels = [row.single for row in found.rows if row.kind is not Reorder]
+    assert all(single and single > 0 for single in kernels) and sum(filter(None, kernels)) == pytest.approx(found.single)
 
 
 def test_contractions_alone(rng: np.random.Generator) -> None:
@@ -104,12 +113,42 @@ def test_rows_of_one_node_are_one_and_totals_are_sums() -> None:
     assert [row.kernel for row in profiling.totals(found)] == ["gemm", "pack + gemm"]
 
 
-def test_reorders_are_lost_time() -> None:
-    def row(kind: type, seconds: float) -> Row:
-        return Row(kind, kind.__name__, "k", (), seconds, 0, 0)
+def row(kind: type, seconds: float, single: float | None = None, nbytes: int = 0) -> Row:
+    return Row(kind, kind.__name__, "k", (f"{kind.__name__} of {seconds}",), seconds, 0, nbytes, single=single)
 
+
+def test_reorders_are_lost_time() -> None:
     profile = Profile(2, (row(Reorder, 1.0), row(Conv, 6.0)), wall=8.0, steps=7.0, alone=5.0, single=10.0)
     assert (profile.reorders, profile.lost) == (1.0, 1 - 10 / 16)
+
+
+def test_what_gains_too_little_from_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = (row(Conv, 2e-4, 3.6e-4, 4_000_000), row(Conv, 1e-3, 1.9e-3), row(Conv, 9e-5, 9e-5), row(MaxPool, 1.0, 1.0), row(MatMul, 1.0))
+    assert [step.gain for step in steps] == [pytest.approx(1.8), pytest.approx(1.9), 1.0, 1.0, None]
+    profile = Profile(2, steps, wall=3.0, steps=2.0, alone=1.0, single=2.0)
+    assert profile.lagging() == [steps[0]]
+    assert dc.replace(profile, threads=1).lagging() == [] and dc.replace(profile, threads=4).lagging() == list(steps[:2])
+    print_lagging(profile, 40e9)
+    heading, _, line = capsys.readouterr().out.strip().splitlines()
+    assert heading == "== convolutions and products above 0.1 ms that gain less than 1.85"
+    assert line.split()[2:] == ["0.2", "ms", "0.36", "ms", "1.80", "20", "50.0", "Conv", "of", "0.0002"]
+    print_lagging(dc.replace(profile, threads=1), 40e9)
+    assert capsys.readouterr().out == ""
+
+
+def test_rows_beside_those_of_one_thread() -> None:
+    many, one = [row(Conv, 1.0), row(MatMul, 2.0)], [row(Conv, 1.0), row(MatMul, 2.0)]
+    one = [dc.replace(each, seconds=3 * each.seconds) for each in one]
+    assert [each.single for each in profiling.beside(many, one)] == [3.0, 6.0]
+    assert profiling.beside(many, one[:1]) == many and profiling.beside(many, one[::-1]) == many, "other nodes, nothing to compare"
+    (total,) = profiling.totals(profiling.beside(many, one), lambda each: None)
+    assert (total.seconds, total.single) == (3.0, 9.0)
+    (total,) = profiling.totals([*many, dc.replace(many[0], single=1.0)], lambda each: None)
+    assert total.single is None
+
+
+def test_memory() -> None:
+    assert 1e8 < profiling.memory_rate(2) < 1e13
 
 
 class Pretend:

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from .. import plugins
 from ..backend import Backend, Itemized, Measurable, Options
 from ..compiler import load_source, optimize, resolve_passes, tune_seconds
-from ..profiling import Profile, Row, measure, totals
+from ..profiling import FAIR, WORTH, Profile, Row, measure, memory_rate, totals
 from ..rest import warning
 from ..source import specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, positive
 from .inputs import gather, wants_inputs
 
-STEP = ["operator", "kernel", "time", "share", "GFLOP/s", "% of peak", "GB/s", "names in the model"]
-TOTAL = ["operator", "kernel", "steps", "time", "share", "GFLOP/s", "% of peak", "GB/s"]
+FIGURES = ["time", "share", "GFLOP/s", "% of peak", "GB/s", "1 thread", "gain"]
+STEP = ["operator", "kernel", *FIGURES, "names in the model"]
+TOTAL = ["operator", "kernel", "steps", *FIGURES]
+LAGGING = ["operator", "kernel", "time", "1 thread", "gain", "GB/s", "% of memory", "names in the model"]
 PEAKS = 9
 """How often the ceiling is measured; everything that can happen lowers it."""
 NAMES = 3
@@ -49,9 +51,12 @@ def main(arguments: argparse.Namespace) -> int:
         peak = max(backend.peak() for _ in range(PEAKS))
         single = executable if backend.threads == 1 else make_backend(arguments, 1).compile(graph)
         profile = measure(executable, single, backend.threads, arrays, arguments.repeat)
+        memory = memory_rate(backend.threads)
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
-    console.heading(f"{source.name}: {console.quantity(graph.flops(), 'FLOP')}, {threads}, peak {peak / 1e9:.4g} GFLOP/s")
+    ceilings = f"peak {peak / 1e9:.4g} GFLOP/s, memory {memory / 1e9:.3g} GB/s"
+    console.heading(f"{source.name}: {console.quantity(graph.flops(), 'FLOP')}, {threads}, {ceilings}")
     print_rows(profile, peak, arguments.top)
+    print_lagging(profile, memory)
     print_summary(profile)
     return 0
 
@@ -75,6 +80,16 @@ def print_rows(profile: Profile, peak: float, top: int | None) -> None:
     console.heading("totals")
     found = totals(profile.rows)
     console.table(TOTAL, [[r.operator, r.kernel, str(r.steps), *_figures(r, total, peak)] for r in found])
+
+
+def print_lagging(profile: Profile, memory: float) -> None:
+    """Which steps the threads help too little, and how much of what memory gives they move."""
+    if profile.threads == 1:
+        return
+    console.heading(f"convolutions and products above {console.duration(WORTH)} that gain less than {FAIR * profile.threads:.3g}")
+    found = profile.lagging()
+    rows = [[r.operator, r.kernel, console.duration(r.seconds), *_gain(r), *_traffic(r, memory), names(r)] for r in found]
+    console.table(LAGGING, rows) if found else print("none")
 
 
 def names(row: Row) -> str:
@@ -111,7 +126,18 @@ def _figures(row: Row, total: float, peak: float) -> list[str]:
         f"{row.rate / 1e9:.4g}" if row.flops else "-",
         _percent(row.rate, peak) if row.flops else "-",
         f"{row.traffic / 1e9:.3g}",
+        *_gain(row),
     ]
+
+
+def _gain(row: Row) -> list[str]:
+    if row.single is None or row.gain is None:
+        return ["-", "-"]
+    return [console.duration(row.single), f"{row.gain:.2f}"]
+
+
+def _traffic(row: Row, memory: float) -> list[str]:
+    return [f"{row.traffic / 1e9:.3g}", _percent(row.traffic, memory)]
 
 
 def _percent(part: float, whole: float) -> str:
