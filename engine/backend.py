@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,6 +72,31 @@ class Graphless(Protocol):
 def result_types(executable: Executable | Graphless) -> tuple[TensorType, ...]:
     """The types of the outputs."""
     return executable.results if isinstance(executable, Graphless) else tuple(o.type for o in executable.graph.outputs)
+
+
+@dc.dataclass(frozen=True)
+class Stored:
+    """An Executable in a form that a file can hold."""
+
+    opener: str
+    """The plug-in of kind "backends" that makes an Executable from it: `(plan, code, read) -> Graphless`.
+
+    `read` fills an array of bytes with the constants.
+    """
+    plan: Mapping[str, Any]
+    """What JSON can express."""
+    code: bytes
+    constants: Sequence[np.ndarray]
+    """Bytes, in pieces that follow each other."""
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """An Executable that can be saved."""
+
+    def stored(self) -> Stored:
+        """Everything that running it takes. Raises UnsupportedError for what cannot be saved."""
+        ...
 
 
 class Backend(Protocol):

@@ -14,6 +14,7 @@ from .debug import dump, report
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Pass, Report, run_passes
+from .saved import is_saved
 from .session import Session
 from .source import GraphSource, Shapes, Source
 
@@ -99,6 +100,8 @@ def load_source(model: Any) -> Source:
         return model
     if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
         model = plugins.load("models", model)
+    if isinstance(model, str | os.PathLike) and is_saved(model):
+        raise ModelError(f"{os.fspath(model)!r} is compiled already; `tilewright run` takes it, and tilewright.open")
     frontend = "dsl" if callable(model) else "onnx"
     read = plugins.load("frontends", frontend)
     with stage(f"frontend {frontend}"):

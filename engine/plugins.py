@@ -22,7 +22,7 @@ def load(kind: Kind, name: str) -> Any:
     names its contents in `__all__`, as the zoo does, is asked first.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
-    for point in entry_points(kind):
+    for point in entry_points(kind) if "." not in name else ():
         if point.name == name:
             return point.load()
     if not all(map(str.isidentifier, name.split("."))):

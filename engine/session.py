@@ -37,13 +37,23 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """A compiled model. Made by `compile`; safe to call from several Python threads at once."""
 
-    def __init__(self, source: Source, build: Build, shapes: Shapes | None = None, owns_source: bool = False) -> None:
-        """owns_source: nobody else makes graphs of the source, so that its weights may go once no more plans can be asked for."""
+    def __init__(
+        self,
+        source: Source,
+        build: Build,
+        shapes: Shapes | None = None,
+        *,
+        owns_source: bool = False,
+        plans: Mapping[Any, Executable] | None = None,
+    ) -> None:
+        """owns_source: nobody else makes graphs of the source, so that its weights may go once no more plans can be asked for.
+        plans: those there are already; then none is made in advance.
+        """
         self.source, self._build, self._owns_source = source, build, owns_source
         self.report = Report()
-        self._plans: OrderedDict[Any, Executable] = OrderedDict()
+        self._plans: OrderedDict[Any, Executable] = OrderedDict(plans or {})
         self._needs_values: frozenset[str] = frozenset()
-        if fixed := self._shapes_in_advance(dict(shapes or {})):
+        if plans is None and (fixed := self._shapes_in_advance(dict(shapes or {}))):
             self._compile_in_advance(fixed)
 
     def run(self, inputs: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -68,8 +78,31 @@ class Session:
         """The plan used last. Raises ModelError while shapes are still open."""
         if not self._plans:
             open_inputs = ", ".join(map(str, self.source.inputs))
-            raise ModelError(f"the shapes of this model are open ({open_inputs}); run it once or give compile(shapes=...)")
+            raise ModelError(f"the shapes of this model are open ({open_inputs}); {self.how_to_fix_shapes}")
         return next(reversed(self._plans.values()))
+
+    how_to_fix_shapes = "run it once or give compile(shapes=...)"
+
+    @property
+    def plans(self) -> dict[Any, Executable]:
+        """Every plan there is, the one used last at the end, by the shapes of all inputs and the bytes of those that shapes depend on."""
+        with _compiling:
+            return dict(self._plans)
+
+    @property
+    def needs_values(self) -> frozenset[str]:
+        """The inputs whose values decide about shapes, as far as that is known."""
+        return self._needs_values
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all plans with their code and weights to one file, which `tilewright.open` makes a session of.
+
+        Raises ModelError while there is no plan, UnsupportedError for a plan that falls back to NumPy somewhere, MachineError when the
+        file cannot be written; what was there before then stays.
+        """
+        from .saving import save_session
+
+        save_session(self, path)
 
     @property
     def graph(self) -> Graph:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import importlib.metadata
 import itertools
 import os
 import threading
@@ -178,6 +177,8 @@ def keep(value: Any) -> Any:
 @functools.cache
 def source_stamp() -> str:
     """Changes with the source of anything that decides what code is emitted, and with the versions of what it is emitted with."""
+    import importlib.metadata  # costs as much as a third of NumPy's import
+
     root = Path(__file__).parents[2]
     files = [*sorted((root / "backends/cpu").rglob("*.py")), *sorted((root / "backends/common").rglob("*.py"))]
     stamp = hashlib.sha256()

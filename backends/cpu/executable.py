@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...engine.backend import Stored
 from ...engine.evaluate import evaluate_node
 from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import to_physical
@@ -31,6 +32,8 @@ class Step:
     reason: str = ""
     args: tuple[int, ...] = ()
     """What the kernel is called with: every argument of the call resolved."""
+    places: tuple[tuple[int, int], ...] = ()
+    """Which of `args` are offsets in the constants, and the place of the constant from which each counts."""
 
     @property
     def engine(self) -> str:
@@ -41,6 +44,11 @@ class Step:
     def family(self) -> str:
         """Which kind of kernel it is."""
         return self.call.kernel.symbol.partition("_")[0] if self.call else "numpy"
+
+    @property
+    def grain(self) -> int:
+        """Units to hand out at a time."""
+        return min(self.call.grain, max(1, self.call.units)) if self.call else 1
 
     @property
     def label(self) -> str:
@@ -84,7 +92,7 @@ class NativeExecutable:
                 self._location(operand)
             return [Step(node, None, str(reason))]
         self.scratch_size = max([self.scratch_size, *map(self._scratch_size, calls)])
-        return [Step(node, dc.replace(call, arguments={}), args=tuple(self._args(call))) for call in calls]
+        return [Step(node, dc.replace(call, arguments={}), "", *self._args(call)) for call in calls]
 
     def _segments(self) -> list[range | Node]:
         """What a run goes through: ranges of the program's steps, and nodes that fall back."""
@@ -110,19 +118,25 @@ class NativeExecutable:
         pieces = {place for place in places if isinstance(place, Scratch)}
         return sum(piece.nbytes * (1 if piece.shared else self.machine.threads) for piece in pieces)
 
-    def _args(self, call: Call) -> list[int]:
-        args: list[int] = []
+    def _args(self, call: Call) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """See Step.args and Step.places."""
+        args, places = list[int](), list[tuple[int, int]]()
         for name in call.kernel.signature:
             value = call.arguments[name.rstrip("*")]
-            args += [int(value)] if isinstance(value, int | np.integer) else self._resolve(value)
-        return args
+            if isinstance(value, int | np.integer):
+                args.append(int(value))
+                continue
+            inner, offset = (value.place, value.offset) if isinstance(value, Address) else (value, 0)
+            at = self._resolve(inner)
+            if at.base == CONSTANTS:
+                places.append((len(args) + 1, at.offset))
+            args += [at.base, at.offset + offset]
+        return tuple(args), tuple(places)
 
-    def _resolve(self, value: Node | Table | Scratch | Address) -> list[int]:
-        place, offset = (value.place, value.offset) if isinstance(value, Address) else (value, 0)
+    def _resolve(self, place: Node | Table | Scratch) -> Location:
         if isinstance(place, Scratch):
-            return [SCRATCH, offset]
-        at = Location(CONSTANTS, self.known.add(place)) if isinstance(place, Table) else self._location(place)
-        return [at.base, at.offset + offset]
+            return Location(SCRATCH, 0)
+        return Location(CONSTANTS, self.known.add(place)) if isinstance(place, Table) else self._location(place)
 
     def _location(self, node: Node) -> Location:
         """Where a value is; the Constant that it is or lies in is stored on first sight."""
@@ -132,9 +146,9 @@ class NativeExecutable:
         return self.storage[node]
 
     def _program(self) -> Program:
-        calls = [(s.call, s.args) for s in self.steps if s.call]
+        calls = [(step.call, step) for step in self.steps if step.call]
         addresses = codegen.load([call.kernel for call, _ in calls], self.machine.target)
-        steps = [ProgramStep(addresses[c.kernel.symbol], args, c.units, min(c.grain, max(1, c.units))) for c, args in calls]
+        steps = [ProgramStep(addresses[call.kernel.symbol], step.args, call.units, step.grain) for call, step in calls]
         return Program(steps, self.machine.threads)
 
     # running
@@ -197,6 +211,12 @@ class NativeExecutable:
         run.steps(index, index + 1)
         samples = [self.program.time_steps(run.bases, index, index + 1)[0] for _ in range(repeats)]
         return float(np.median(samples)) if samples else 0.0
+
+    def stored(self) -> Stored:
+        """See engine.backend.Storable."""
+        from .storing import store
+
+        return store(self)
 
     # telling
 

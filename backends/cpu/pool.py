@@ -9,6 +9,7 @@ import mmap
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...engine import knobs
@@ -19,6 +20,7 @@ from .walker import Walker
 from .workers import CONTROL_BYTES
 
 HAS_WORKERS = sys.platform == "linux"
+WALKER = Walker(workers=HAS_WORKERS)
 
 
 class Pool:
@@ -27,13 +29,12 @@ class Pool:
     The native code does all bookkeeping; a run that finds the pool taken by another Python thread goes alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, found: Mapping[str, int]) -> None:
+        """found: the addresses of the walker's functions."""
         if os.name != "posix":
             raise MachineError(f"the cpu backend expected Linux or another POSIX system, got {sys.platform}")
-        walker = Walker(workers=HAS_WORKERS)
-        found = load([walker], Target.native())
         word = ctypes.c_void_p
-        self._run = ctypes.CFUNCTYPE(None, word, word, ctypes.c_int64, word, word, ctypes.c_int64, word)(found[walker.symbol])
+        self._run = ctypes.CFUNCTYPE(None, word, word, ctypes.c_int64, word, word, ctypes.c_int64, word)(found[WALKER.symbol])
         self._control = control_block()
         self._ended = not HAS_WORKERS
         if HAS_WORKERS:
@@ -71,12 +72,12 @@ def control_block() -> int:
 _pool: Pool | None = None
 
 
-def pool() -> Pool:
-    """The pool of this process."""
+def pool(found: Mapping[str, int] | None = None) -> Pool:
+    """The pool of this process, made at the first call; found: the addresses of the walker's functions where they are loaded already."""
     global _pool
     if _pool is None:
         with lock:
-            _pool = _pool or Pool()
+            _pool = _pool or Pool(found or load([WALKER], Target.native()))
     return _pool
 
 

@@ -1,4 +1,4 @@
-"""The command line: `tilewright run|show|compare|bench|profile|list|export|demo`."""
+"""The command line: `tilewright run|show|compile|compare|bench|profile|list|export|demo`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from .. import plugins
-from . import bench, catalog, compare, demo, export, failure, profile, run, show
+from . import bench, catalog, compare, compile, demo, export, failure, profile, run, show
 from .arguments import Parser
 
 COMMANDS = {
     "run": run,
     "show": show,
+    "compile": compile,
     "compare": compare,
     "bench": bench,
     "profile": profile,

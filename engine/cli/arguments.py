@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_model(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """MODEL, or `models`, and the shapes of open dimensions."""
-    what = "an ONNX file, or a name that `tilewright list models` prints"
+    what = "an ONNX file, a name that `tilewright list models` prints, or for some commands a compiled model"
     if several:
         parser.add_argument("models", nargs="+", metavar="MODEL", help=what)
     else:

@@ -14,6 +14,7 @@ from ..source import specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, positive
 from .inputs import gather, wants_inputs
+from .opening import add_verification, opened
 
 FIGURES = ["time", "share", "GFLOP/s", "% of peak", "GB/s", "1 thread", "gain"]
 STEP = ["operator", "kernel", *FIGURES, "names in the model"]
@@ -30,16 +31,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--top", type=positive, metavar="K", help="only the K slowest steps, the slowest first; default: all, in order")
     parser.add_argument("--repeat", type=positive, default=20, metavar="N", help="every time is the median of N runs; default: 20")
+    add_verification(parser)
     add_compilation(parser)
     add_inputs(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """0 when the model ran."""
-    source = load_source(arguments.model)
+    session = opened(arguments)
+    source = session.source if session else load_source(arguments.model)
     arguments.random = arguments.random or not wants_inputs(arguments)
     inputs = gather(source, arguments)
     arrays = list(inputs.values())
+    if session:
+        print_steps(session.profile(*arrays, repeats=arguments.repeat))
+        return 0
     with console.working(f"compiling {source.name} for {arguments.backend}"):
         graph = optimize(specialize(source, inputs), resolve_passes(arguments.passes))
         backend = make_backend(arguments, arguments.threads)

@@ -16,6 +16,7 @@ from .arguments import add_compilation, add_inputs, add_model, positive, shapes
 from .classification import add_classification, print_classes, read_labels
 from .files import checked_target, write_arrays
 from .inputs import gather
+from .opening import add_verification, opened
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inputs(parser)
     add_compilation(parser)
     add_classification(parser)
+    add_verification(parser)
     parser.add_argument("--output", metavar="FILE.npz", help="save every output under its name")
     parser.add_argument("--repeat", type=positive, metavar="N", help="run N more times and print the median time")
 
@@ -32,10 +34,11 @@ def main(arguments: argparse.Namespace) -> int:
     """0 when the model ran."""
     labels = read_labels(arguments.labels) if arguments.labels else None
     target = checked_target(arguments.output, ".npz") if arguments.output else None
-    source = load_source(arguments.model)
+    session = opened(arguments)
+    source = session.source if session else load_source(arguments.model)
     inputs = gather(source, arguments)
     with console.working(f"compiling {source.name} for {arguments.backend}"):
-        session = compile(
+        session = session or compile(
             source,
             backend=arguments.backend,
             threads=arguments.threads,

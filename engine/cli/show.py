@@ -15,6 +15,7 @@ from ..source import NeedsValues, Source, specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, shapes
 from .inputs import gather, require_shapes, wants_inputs
+from .opening import add_verification, opened
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +23,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--stop-after", metavar="PASS", help="run the passes up to this one")
     parser.add_argument("--explain", action="store_true", help="print what every pass did, and why rules declined where they looked")
+    add_verification(parser)
     add_compilation(parser)
     add_inputs(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """0 when everything could be shown."""
+    if session := opened(arguments):
+        console.heading("the plan of a compiled model")
+        console.print_text(session.plan)
+        if arguments.explain:
+            console.print_text(session.explain())
+        return 0
     graph = imported(load_source(arguments.model), arguments)
     chain = chosen_passes(arguments)
     report = Report()

@@ -10,6 +10,7 @@ from .engine.errors import TilewrightError as TilewrightError
 from .engine.errors import UnsupportedError as UnsupportedError
 from .engine.graph import Graph as Graph
 from .engine.knobs import knobs as knobs
+from .engine.saving import open_session as open
 from .engine.session import Session as Session
 
 __version__ = "0.1.0"
