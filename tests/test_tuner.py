@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 
@@ -250,3 +254,20 @@ def test_processes_that_write_at_once_lose_nothing_and_agree(folder: pathlib.Pat
     kept = ChoiceStore("stamp").read()
     assert len(kept) == 4 * 30
     assert set(said) == {f"{sorted((k, v) for k, v in kept.items() if k.startswith('both'))}\n"}
+
+
+def test_a_child_forked_meanwhile_holds_no_lock(folder: pathlib.Path) -> None:
+    store = ChoiceStore("a")
+    with store._alone():
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        done = threading.Thread(target=store.add, args=({"first": "1"},), daemon=True)
+        done.start()
+        done.join(20)
+        assert not done.is_alive()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

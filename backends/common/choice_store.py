@@ -54,4 +54,5 @@ class ChoiceStore:
                     self._cache.folder.mkdir(parents=True, exist_ok=True)
                     lock = stack.enter_context(open(self._cache.folder / LOCK, "w"))
                     fcntl.flock(lock, fcntl.LOCK_EX)
+                    stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # a child forked meanwhile has the file open, too
             yield
