@@ -238,14 +238,21 @@ def test_wrong_input(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_wrong_input(cli("run", "lenet5", "--random", "--tune"), "tune=True", "0 seconds")
 
 
-COMMANDS = {"run": ("--random",), "show": (), "profile": ("--repeat", "1"), "bench": ("--rounds", "1", "--window", "0.01")}
+COMMANDS = {
+    "run": ("--random",),
+    "show": (),
+    "profile": ("--repeat", "1"),
+    "compile": ("-o", "FOLDER/lenet5.tw"),
+    "bench": ("--rounds", "1", "--window", "0.01"),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_on_the_command_line(cli: Command, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("TILEWRIGHT_TUNE_SECONDS", "2")
+    given = [option.replace("FOLDER", str(folder.parent)) for option in COMMANDS[command]]
     for options, is_tuned in (((), False), (("--tune",), True)):
-        ending = cli(command, "lenet5", "--threads", "2", *COMMANDS[command], *options)
+        ending = cli(command, "lenet5", "--threads", "2", *given, *options)
         assert ending.code == 0 and ending.err == "", ending
         assert (folder / choice_store.LOCK).exists() == is_tuned
 
