@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 from aarch64_linking import PAGE, READ, WRITE, Block, Linker, executable
 
-from tilewright.backends.cpu import codegen, cpu
+from tilewright.backends.cpu import codegen, constants, cpu
 from tilewright.backends.cpu import executable as plans
 from tilewright.backends.cpu.executable import NativeExecutable
 from tilewright.backends.cpu.program import ProgramStep
@@ -182,8 +182,10 @@ class neon:  # noqa: N801 - as plug-ins are named
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plans.codegen, "load", kernels.load)
             patch.setattr(plans, "Program", lambda steps, threads: EmulatedProgram(kernels, steps))
+            patch.setattr(constants, "FIRST_PIECE", constants.LARGEST_PIECE)  # all of them follow each other
             made = self._cpu.compile(graph)
         assert isinstance(made, NativeExecutable) and isinstance(made.program, EmulatedProgram)
         arrays = [kind.nbytes for node in (*made.graph.inputs, *made.graph.outputs) for kind in node.types]
+        assert len(made.known.contents()) <= 1, f"constants: expected at most {constants.LARGEST_PIECE} bytes"
         made.program.sizes = [made.storage.arena_size, made.known.nbytes, made.scratch_size, *arrays]
         return made

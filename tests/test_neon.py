@@ -71,6 +71,14 @@ def winograd(x: Value) -> Value:
     return relu(conv(y, 32, 3, pad=1) + x)
 
 
+@model(x=(1, 3, 46, 38))
+def more_winograd(x: Value) -> Value:
+    """A first layer whose stride is folded into channels, 5 x 5, stride 2, 1 x 7 and 7 x 1."""
+    y = relu(conv(x, 32, 7, stride=2, pad=3))
+    y = conv(relu(conv(y, 32, (1, 7), pad=(0, 3))), 32, (7, 1), pad=(3, 0))
+    return conv(relu(conv(y, 32, 5, pad=2)), 32, 3, stride=2, pad=1)
+
+
 @model(x=(1, 7, 12, 10))
 def pooling(x: Value) -> Value:
     """Windows that hang over the edges, and reductions over everything."""
@@ -104,6 +112,7 @@ NETWORKS: dict[Model, set[str]] = {
     stem: {"directconv"},
     depthwise: {"depthwiseconv"},
     winograd: {"winograd"},
+    more_winograd: {"winograd", "spacetodepth"},
     pooling: {"pool", "reduce"},
     pointwise: {"pointwise"},
     classifier: {"softmaxrows", "directconv"},
