@@ -16,17 +16,25 @@ NOT_PLUGINS = {"common", "default", "demo"}
 
 
 def load(kind: Kind, name: str) -> Any:
-    """`load("passes", "fold_batchnorm")` is `passes/fold_batchnorm.py::fold_batchnorm`, or the entry point `tilewright.passes`.
+    """`load("passes", "fold_batchnorm")` is `passes/fold_batchnorm.py::fold_batchnorm`, else the entry point of `tilewright.passes`.
 
     A dotted name reaches into a folder: `load("frontends", "onnx.export")` is `frontends/onnx/export.py::export`. A folder that
     names its contents in `__all__`, as the zoo does, is asked first.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
-    for point in entry_points(kind) if "." not in name else ():
+    is_path = all(map(str.isidentifier, name.split(".")))
+    if is_path and (ours := _ours(kind, name)) is not None:
+        return ours
+    for point in entry_points(kind):
         if point.name == name:
             return point.load()
-    if not all(map(str.isidentifier, name.split("."))):
+    if not is_path:
         raise ModelError(f"{name!r} is not a name of {kind}")
+    raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}")
+
+
+def _ours(kind: Kind, name: str) -> Any:
+    """None: there is no such file."""
     package = importlib.import_module(f"{ROOT}.{kind}")
     if name in getattr(package, "__all__", ()):
         return getattr(package, name)
@@ -35,7 +43,7 @@ def load(kind: Kind, name: str) -> Any:
         return getattr(importlib.import_module(path), name.rpartition(".")[2])
     except ModuleNotFoundError as error:
         if error.name == path:
-            raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}") from None
+            return None
         if (error.name or "").startswith(f"{ROOT}."):
             raise
         raise missing_package(error.name or "", f"{name} ({kind})") from error

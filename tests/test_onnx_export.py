@@ -32,8 +32,8 @@ from tilewright.engine.ops import (
     cast,
     pointwise,
 )
-from tilewright.frontends.onnx import export
 from tilewright.frontends.onnx import onnx as load_onnx
+from tilewright.frontends.onnx.export import export
 
 Random = np.random.Generator
 NO_KERNEL = ("ConvInteger", "QLinearConv", "DynamicQuantizeLinear")

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ...engine import knobs
 from ...engine.debug import dump
 from ...engine.errors import CompilerBug, MachineError
 from ..common.object_cache import open_cache
-from .target import Target, binding, host
+from .target import Target, binding, binding_version, host
 
 ABI_VERSION = 1
 """Raise it when the arguments of kernels, or the layout of step tables, change."""
@@ -82,7 +84,7 @@ def exported(kernel: Kernel) -> list[str]:
 def object_code(kernel: Kernel, target: Target) -> bytes:
     """The kernel's object from the cache, else freshly compiled and stored there."""
     cache = open_cache()
-    key = f"{kernel.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}"
+    key = f"{kernel.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}{compiler_of(kernel)}"
     if cache and (payload := cache.get(key)) is not None:
         return payload
     payload = compile_ir(kernel.emit(target), target, exports=exported(kernel), optimize=getattr(kernel, "optimize", False))
@@ -174,15 +176,21 @@ def keep(value: Any) -> Any:
     return value
 
 
+def compiler_of(kernel: Kernel) -> str:
+    """What compiles a kernel beside llvmlite, for its key; asking for the version is slow, and few networks have such kernels."""
+    if getattr(kernel, "engine", "vector") != "numba":
+        return ""
+    import importlib.metadata
+
+    return f"\nnumba {importlib.metadata.version('numba')}"
+
+
 @functools.cache
 def source_stamp() -> str:
     """Changes with the source of anything that decides what code is emitted, and with the versions of what it is emitted with."""
-    import importlib.metadata  # costs as much as a third of NumPy's import
-
     root = Path(__file__).parents[2]
     files = [*sorted((root / "backends/cpu").rglob("*.py")), *sorted((root / "backends/common").rglob("*.py"))]
     stamp = hashlib.sha256()
     for file in [*files, root / "engine/expression.py"]:
         stamp.update(file.read_bytes())
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
-    return f"{stamp.hexdigest()} {' '.join(versions)}"
+    return f"{stamp.hexdigest()} llvmlite {binding_version()} numpy {np.__version__}"

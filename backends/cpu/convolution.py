@@ -59,7 +59,10 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
     x_map, y_map = Map.of(node.x.type), Map.of(node.type)
     calls = []
     for axes in phases(node):
-        taps = dense[np.ix_(*map(range, dense.shape[:2]), *([tap.index for tap in axis.taps] for axis in axes))]
+        taps = dense
+        for position, axis in enumerate(axes, start=2):
+            indices = [tap.index for tap in axis.taps]
+            taps = taps if indices == [*range(dense.shape[position])] else taps.take(indices, position)
         depth = max(1, math.prod(taps.shape[1:]))
         product = Product(
             node, node.x, axes, x_map, y_map, node.type.shape[0], node.x.type.shape[1], bias, node.extras, node.epilogue, depth

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import platform
+import sys
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,12 @@ def host() -> tuple[str, str, dict[str, bool]]:
 def llvm_version() -> str:
     """The version of LLVM that generates the code."""
     return "llvm " + ".".join(map(str, binding().llvm_version_info))
+
+
+def binding_version() -> str:
+    """The version of llvmlite."""
+    binding()
+    return sys.modules["llvmlite"].__version__
 
 
 @functools.cache

@@ -1,4 +1,3 @@
-"""ONNX models: `onnx` reads them, `export` writes them."""
+"""ONNX models: `onnx` reads them, `export.export` writes them."""
 
-from .export import export as export
 from .source import onnx as onnx
