@@ -156,6 +156,11 @@ KERNELS = {
     "7x7 of stride 2": ((1, 16, 20, 23), (7, 7), (2, 2), ((3, 3), (3, 3))),
     "5x5 of stride 3": ((1, 20, 22, 20), (5, 5), (3, 3), ((2, 2), (1, 3))),
     "3x3 of stride (1, 2)": ((1, 32, 12, 13), (3, 3), (1, 2), ((1, 1), (1, 1))),
+    "dilated": ((2, 24, 19, 23), (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2)),
+    "dilated by different numbers, few rows": ((1, 40, 7, 31), (3, 5), (1, 1), ((4, 3), (5, 6)), (4, 3)),
+    "dilated by more than there is": ((1, 32, 5, 6), (3, 3), (1, 1), ((6, 6), (7, 6)), (6, 7)),
+    "dilated rows, strided columns": ((1, 32, 16, 21), (3, 3), (1, 2), ((2, 2), (1, 1)), (2, 1)),
+    "one axis, dilated": ((1, 20, 40), (3,), (1,), ((2, 2),), (2,)),
     "one axis": ((2, 40, 50), (5,), (1,), ((2, 2),)),
     "one axis of stride 2": ((1, 24, 61), (7,), (2,), ((3, 3),)),
 }
@@ -163,14 +168,16 @@ KERNELS = {
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_and_every_tiling_of_it(name: str, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    shape, kernel, strides, pads = KERNELS[name]
+    shape, kernel, strides, pads, *dilated = KERNELS[name]
+    dilations = dilated[0] if dilated else (1,) * len(kernel)
     x = Input(name="x", shape=shape)
     weight = rng.standard_normal((36, shape[1], *kernel)) / np.sqrt(shape[1] * np.prod(kernel))
     bias = rng.standard_normal(36).astype(np.float32)
-    graph = Graph((x,), (Conv(x, Constant(weight.astype(np.float32)), Constant(bias), pads=pads, strides=strides),), ("y",))
+    node = Conv(x, Constant(weight.astype(np.float32)), Constant(bias), pads=pads, strides=strides, dilations=dilations)
+    graph = Graph((x,), (node,), ("y",))
     data = rng.standard_normal(shape).astype(np.float32)
     expected = tw.compile(graph, backend="reference", passes=[], precision="float64")(data)
-    problem = winograd.WinogradProblem(64, 64, 28, 28, 16, 0, lowering.in_plane(kernel), lowering.in_plane(strides))
+    problem = winograd.WinogradProblem(64, 64, 28, 28, 16, 0, *map(lowering.in_plane, (kernel, strides, dilations)))
     tilings = winograd.candidates(problem)
     assert len(tilings) >= 2
     for tiling in tilings:
@@ -217,7 +224,7 @@ def test_a_picture_narrower_than_a_vector_is_direct(rng: np.random.Generator) ->
     assert algorithms(tw.compile(Graph((x,), (node,), ("y",)), passes=[])) == {"DirectConvKernel"}
 
 
-@pytest.mark.parametrize("attributes", [{"dilations": (2, 2), "pads": ((2, 2), (2, 2))}, {"groups": 2}], ids=str)
+@pytest.mark.parametrize("attributes", [{"dilations": (2, 2), "pads": ((2, 2), (2, 2)), "strides": (2, 2)}, {"groups": 2}], ids=str)
 def test_other_convolutions_are_direct(attributes: dict[str, object], force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     force.setattr(lowering, "choose", lambda problem, accuracy: winograd.Tiling.of((4, 4), (3, 3)))
     x = Input(name="x", shape=(1, 64, 20, 20))

@@ -5,7 +5,8 @@ Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A gives a tile of m×m' outputs of an r×r'
 infinity. The points were searched for the smallest error in float32: pairs ±p share the arithmetic of their even and odd parts.
 
 A convolution of stride s is the sum of s² ones of stride 1, each of the taps and of the inputs of one phase; their products are
-summed before the transform back, as if the phases were further channels.
+summed before the transform back, as if the phases were further channels. One of dilation d does with every d-th row and column
+what one without does with all.
 """
 
 from __future__ import annotations
@@ -72,16 +73,27 @@ def _monic(roots: list[float]) -> np.ndarray:
 
 @dc.dataclass(frozen=True)
 class Tiling:
-    """F(m×m', r×r') of a convolution with these strides; r is the number of taps that one phase has along an axis."""
+    """F(m×m', r×r') of a convolution with these strides and dilations; r is the number of taps of one phase along an axis."""
 
     m: tuple[int, int]
     r: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
 
     @staticmethod
-    def of(m: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int] = (1, 1)) -> Tiling:
+    def of(m: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int] = (1, 1), dilations: tuple[int, int] = (1, 1)) -> Tiling:
         """For a kernel of this size."""
-        return Tiling(m, (-(-kernel[0] // strides[0]), -(-kernel[1] // strides[1])), strides)
+        return Tiling(m, (-(-kernel[0] // strides[0]), -(-kernel[1] // strides[1])), strides, dilations)
+
+    def tiles(self, height: int, width: int) -> tuple[int, int]:
+        """How many rows and columns of tiles cover so many outputs: for each of the dilation's phases as many as the longest needs."""
+        down, across = (d * -(-n // (d * m)) for n, m, d in zip((height, width), self.m, self.dilations, strict=True))
+        return down, across
+
+    @property
+    def spacing(self) -> tuple[int, int]:
+        """Inputs of a tile are so many rows and columns apart. An axis has a stride or a dilation, not both."""
+        return self.strides[0] * self.dilations[0], self.strides[1] * self.dilations[1]
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -140,6 +152,7 @@ class WinogradProblem:
     """Those of the direct algorithm that do not fall into padding."""
     kernel: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
 
 
 MOST_OUTPUTS = 8
@@ -163,7 +176,7 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
     found = []
     outputs = range(1, MOST_OUTPUTS + 1)
     for m in itertools.product(outputs, outputs):
-        tiling = Tiling.of(m, problem.kernel, problem.strides)
+        tiling = Tiling.of(m, problem.kernel, problem.strides, problem.dilations)
         counts = [a - 1 for a in tiling.extent]
         filters = all((n > 1) == (r > 1) for n, r in zip(m, tiling.r, strict=True)) and max(counts) > 0
         known = all(count in POINTS for count in counts) and tiling.points <= MOST_POINTS[accuracy]
@@ -182,7 +195,7 @@ def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
 
 def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
     """Seconds of one image: products and transforms, and the stream of the transformed weights."""
-    tiles = -(-problem.height // tiling.m[0]) * -(-problem.width // tiling.m[1])
+    tiles = math.prod(tiling.tiles(problem.height, problem.width))
     weights = tiling.frequencies * tiling.phases * problem.channels * problem.outputs
     products = 2 * weights * tiles / FLOPS
     channels = -(-problem.channels // problem.lanes) * problem.lanes * tiling.phases

@@ -8,7 +8,6 @@ the two halves, for layers with so few tiles that threads must share a block's o
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Callable
 
 import numpy as np
 
@@ -17,11 +16,13 @@ from ..common.llvm_expression import emit_expression
 from ..common.winograd import Tiling
 from .emit import F32, Emitter, Value
 from .kernel import Kernel
-from .linear import linear
+from .linear import Grid, Put, linear
 
 F4 = np.dtype(np.float32)
 UNROLL = 4
 """Channels of one step of the product's inner loop."""
+AHEAD = 4096
+"""Weights are asked for so many bytes before they are read: each is read once or twice, and most come from memory."""
 POINTERS = ("x*", "weight*", "bias*", "y*", "v*", "work*")
 NUMBERS = (
     *("height", "width", "out_height", "out_width", "pad_top", "pad_left", "tiles_across", "tiles_image", "tiles"),
@@ -58,7 +59,7 @@ class WinogradKernel(Kernel):
     @property
     def patch_bytes(self) -> int:
         """Room for one tile of vectors, its columns as far from each other as in the input."""
-        return self.tiling.frequencies * self.tiling.strides[1] * self.lanes * 4
+        return self.tiling.frequencies * self.tiling.spacing[1] * self.lanes * 4
 
     @property
     def work_bytes(self) -> int:
@@ -67,32 +68,6 @@ class WinogradKernel(Kernel):
 
     def write(self, k: Emitter) -> None:
         _Writer(self, k).write()
-
-
-Put = Callable[[Value | int, Value | int, Value], None]
-"""Does something with (row, column, value)."""
-
-
-@dc.dataclass(frozen=True)
-class Grid:
-    """Vectors in rows and columns, and the bytes from one to the next."""
-
-    start: Value
-    row: Value | int
-    column: Value | int
-
-    @property
-    def turned(self) -> Grid:
-        """Its columns as rows."""
-        return Grid(self.start, self.column, self.row)
-
-    def offset(self, k: Emitter, row: Value | int, column: Value | int) -> Value | int:
-        """Bytes from the start to an entry."""
-        return k.add(k.mul(self.row, row), k.mul(self.column, column))
-
-    def putter(self, k: Emitter) -> Put:
-        """What stores an entry."""
-        return lambda row, column, value: k.store(value, self.start, self.offset(k, row, column))
 
 
 class _Writer:
@@ -130,26 +105,34 @@ class _Writer:
         """Image, and the first output row and column of a tile."""
         image, within = self.k.divmod(tile, self.number["tiles_image"])
         row, column = self.k.divmod(within, self.number["tiles_across"])
-        return image, self.k.mul(row, self.tiling.m[0]), self.k.mul(column, self.tiling.m[1])
+        return image, self.first_output(row, 0), self.first_output(column, 1)
+
+    def first_output(self, tile: Value, axis: int) -> Value:
+        """Of a tile along an axis; neighbouring tiles belong to neighbouring phases of the dilation."""
+        k, m, dilation = self.k, self.tiling.m[axis], self.tiling.dilations[axis]
+        if dilation == 1:
+            return k.mul(tile, m)
+        block, phase = k.divmod(tile, dilation)
+        return k.add(k.mul(block, m * dilation), phase)
 
     def transform_input(self, block: Value, first: Value, last: Value) -> None:
         """V of a block of tiles for some channel blocks; past the last tile the last one is repeated."""
-        k, number, (step, column_step) = self.k, self.number, self.tiling.strides
+        k, number, (stride, column_stride) = self.k, self.number, self.tiling.strides
         v = k.at(self.v, k.mul(block, number["v_block"]))
         with k.loop(0, self.spec.tiles, nonempty=True) as t:
             tile = k.minimum(k.add(k.mul(block, self.spec.tiles), t.index), k.sub(number["tiles"], 1))
             image, row, column = self.place(tile)
-            top, left = k.sub(k.mul(row, step), number["pad_top"]), k.sub(k.mul(column, column_step), number["pad_left"])
+            top, left = k.sub(k.mul(row, stride), number["pad_top"]), k.sub(k.mul(column, column_stride), number["pad_left"])
             start = k.at(self.x, k.mul(image, number["x_image"]))
             with k.loop(0, self.tiling.phases, nonempty=True) as phase:
-                down, across = k.divmod(phase.index, column_step)
+                down, across = k.divmod(phase.index, column_stride)
                 target = k.at(v, k.mul(k.add(k.mul(phase.index, self.spec.tiles), t.index), self.pixel))
                 self.transform_phase(start, k.add(top, down), k.add(left, across), target, first, last)
 
     def transform_phase(self, start: Value, top: Value, left: Value, target: Value, first: Value, last: Value) -> None:
         """The transform of the inputs from (top, left) on, a stride apart, for some channel blocks; zeros where they lie outside."""
         k, number, (rows, columns) = self.k, self.number, self.matrices
-        step, column_step = self.tiling.strides
+        step, column_step = self.tiling.spacing
         inside = k.b.and_(self.within(top, 0, number["height"]), self.within(left, 1, number["width"]))
         corner = k.at(start, k.mul(k.add(k.mul(top, number["width"]), left), self.pixel))
         patch_row = self.tiling.extent[1] * column_step * self.pixel
@@ -165,12 +148,12 @@ class _Writer:
 
     def within(self, start: Value, axis: int, size: Value) -> Value:
         """Whether a tile's input from `start` on lies inside the axis."""
-        k, reach = self.k, (self.tiling.extent[axis] - 1) * self.tiling.strides[axis]
+        k, reach = self.k, (self.tiling.extent[axis] - 1) * self.tiling.spacing[axis]
         return k.b.and_(k.b.icmp_signed(">=", start, k.integer(0)), k.b.icmp_signed("<", k.add(start, reach), size))
 
     def copy_patch(self, source: Value, top: Value, left: Value) -> None:
         """The tile with zeros where it lies outside the input."""
-        k, number, (step, column_step) = self.k, self.number, self.tiling.strides
+        k, number, (step, column_step) = self.k, self.number, self.tiling.spacing
         zero, (height, width) = k.splat(0.0, self.vector), self.tiling.extent
         with k.loop(0, height, nonempty=True) as i:
             row = k.add(top, k.mul(i.index, step))
@@ -237,6 +220,8 @@ class _Writer:
                 b = k.at(there, k.mul(step.index, UNROLL * spec.vectors * self.pixel))
                 for c in range(UNROLL):
                     weights = [k.load(b, self.vector, (c * spec.vectors + n) * self.pixel) for n in range(spec.vectors)]
+                    for n in range(spec.vectors):
+                        k.prefetch(b, (c * spec.vectors + n) * self.pixel + AHEAD)
                     for t in range(spec.tiles):
                         broadcast = k.splat(k.load(a, F32, t * self.pixel + c * 4), self.vector)
                         for n in range(spec.vectors):
@@ -251,8 +236,7 @@ class _Writer:
         k, number, spec = self.k, self.number, self.spec
         image, row, column = self.place(tile)
         height, width = self.tiling.m
-        rows = k.minimum(height, k.sub(number["out_height"], row))
-        columns = k.minimum(width, k.sub(number["out_width"], column))
+        rows, columns = self.inside(row, 0, number["out_height"]), self.inside(column, 1, number["out_width"])
         is_whole = k.b.icmp_signed("==", k.mul(rows, columns), k.integer(height * width))
         corner = k.mul(k.add(k.mul(row, number["out_width"]), column), self.pixel)
         along_rows, along_columns = self.matrices
@@ -267,8 +251,16 @@ class _Writer:
                 self.both_ways(along_rows.output, along_columns.output, source, finish)
             with k.when(k.b.not_(is_whole)):
                 self.both_ways(along_rows.output, along_columns.output, source, patch.putter(k))
-                with k.loop(0, rows, nonempty=True) as i, k.loop(0, columns, nonempty=True) as j:
+                with k.loop(0, rows) as i, k.loop(0, columns) as j:
                     finish(i.index, j.index, k.load(k.at(patch.start, patch.offset(k, i.index, j.index)), self.vector))
+
+    def inside(self, first: Value, axis: int, size: Value) -> Value:
+        """How many of a tile's outputs, the first of which is given, lie inside the axis; none or less where it begins past the end."""
+        k, dilation = self.k, self.tiling.dilations[axis]
+        left = k.sub(size, first)
+        if dilation > 1:
+            left = k.b.sdiv(k.add(left, dilation - 1), k.integer(dilation))
+        return k.minimum(self.tiling.m[axis], left)
 
     def finisher(self, image: Value, channel: Value, offset: Value) -> Put:
         """What adds the bias to an output, applies the epilogue and stores it; `offset` is that of the tile in y."""
@@ -278,7 +270,8 @@ class _Writer:
             if kind == "channel":
                 per_image = k.mul(image, self.number[f"extra{i}_image"])
                 fixed[i] = k.load(k.at(self.extra_base[i], k.add(per_image, channel)), self.vector)
-        outputs = Grid(self.y, k.mul(self.number["out_width"], self.pixel), self.pixel)
+        down, across = self.tiling.dilations
+        outputs = Grid(self.y, k.mul(self.number["out_width"], down * self.pixel), across * self.pixel)
 
         def finish(row: Value | int, column: Value | int, value: Value) -> None:
             at = k.add(offset, outputs.offset(k, row, column))

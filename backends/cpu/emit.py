@@ -118,6 +118,11 @@ class Emitter:
     def store(self, value: Value, pointer: Value, offset: Value | int = 0, align: int | None = None) -> None:
         self.b.store(value, self.at(pointer, offset), align=align or natural_alignment(value.type))
 
+    def prefetch(self, pointer: Value, offset: Value | int = 0) -> None:
+        """Ask for the cache line at pointer + offset bytes; harmless past the end of memory."""
+        how = [ir.Constant(I32, number) for number in (0, 3, 1)]  # to read, into every cache, data
+        self.intrinsic("llvm.prefetch", VOID, [self.at(pointer, offset), *how], [POINTER])
+
     def masked_load(self, pointer: Value, kind: Any, mask: Value, offset: Value | int = 0, other: float = 0) -> Value:
         """The lanes of a vector where `mask` is set; `other` in the rest, whose memory is not touched."""
         rest = self.splat(other, kind)

@@ -1,10 +1,38 @@
-"""A constant matrix times a few vectors in registers, with as few operations as its signs allow."""
+"""Constant matrices times grids of vectors, with as few operations as their signs allow."""
 
 from __future__ import annotations
+
+import dataclasses as dc
+from collections.abc import Callable
 
 import numpy as np
 
 from .emit import Emitter, Value
+
+Put = Callable[[Value | int, Value | int, Value], None]
+"""Does something with (row, column, value)."""
+
+
+@dc.dataclass(frozen=True)
+class Grid:
+    """Vectors in rows and columns, and the bytes from one to the next."""
+
+    start: Value
+    row: Value | int
+    column: Value | int
+
+    @property
+    def turned(self) -> Grid:
+        """Its columns as rows."""
+        return Grid(self.start, self.column, self.row)
+
+    def offset(self, k: Emitter, row: Value | int, column: Value | int) -> Value | int:
+        """Bytes from the start to an entry."""
+        return k.add(k.mul(self.row, row), k.mul(self.column, column))
+
+    def putter(self, k: Emitter) -> Put:
+        """What stores an entry."""
+        return lambda row, column, value: k.store(value, self.start, self.offset(k, row, column))
 
 
 def linear(k: Emitter, matrix: np.ndarray, values: list[Value]) -> list[Value]:

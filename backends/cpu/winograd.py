@@ -33,6 +33,7 @@ class _Layer:
     pads: tuple[int, int]
     """Rows and columns of zeros before the input."""
     strides: tuple[int, int]
+    dilations: tuple[int, int]
     folded: tuple[int, int] | None = None
     """The strides that were folded."""
 
@@ -46,8 +47,9 @@ def lower_winograd(node: Conv, machine: Machine) -> list[Call]:
     """NoKernel where the direct algorithm is at least as fast, or the accuracy that was asked for forbids it."""
     weight = constant_weight(node, node.weight, node.bias, machine)
     blocked = Blocked(1, machine.target.lanes(F4))
-    if node.groups != 1 or len(node.kernel) > 2 or set(node.dilations) != {1} or node.type.layout != blocked:
-        raise NoKernel("Winograd needs a convolution over one or two axes without groups and dilation")
+    both = any(s > 1 and d > 1 for s, d in zip(node.strides, node.dilations, strict=True))
+    if node.groups != 1 or len(node.kernel) > 2 or both or node.type.layout != blocked:
+        raise NoKernel("Winograd needs a convolution over one or two axes without groups, and strides or dilations along each")
     layer = _layer(node, weight, blocked)
     tiling = choose(_problem(node, layer, blocked.block), machine.accuracy)
     if tiling is None:
@@ -56,14 +58,20 @@ def lower_winograd(node: Conv, machine: Machine) -> list[Call]:
 
 
 def _layer(node: Conv, weight: np.ndarray, blocked: Blocked) -> _Layer:
-    size, strides = in_plane(node.x.type.shape[2:]), in_plane(node.strides)
+    size, strides, dilations = in_plane(node.x.type.shape[2:]), in_plane(node.strides), in_plane(node.dilations)
     pads = in_plane([before for before, _ in node.pads], absent=0)
     if node.x.type.layout == blocked:
-        return _Layer(weight.reshape(*weight.shape[:2], *in_plane(node.kernel)), size, pads, strides)
-    if node.x.type.layout or max(strides) == 1 or len(node.kernel) < 2 or folded_size(size, strides)[1] < blocked.block:
+        return _Layer(weight.reshape(*weight.shape[:2], *in_plane(node.kernel)), size, pads, strides, dilations)
+    if (
+        node.x.type.layout
+        or max(strides) == 1
+        or max(dilations) > 1
+        or len(node.kernel) < 2
+        or folded_size(size, strides)[1] < blocked.block
+    ):
         raise NoKernel("Winograd needs a blocked input, or strides that can be folded into its channels")
     taps, before = fold_taps(weight, strides, pads)
-    return _Layer(taps, folded_size(size, strides), before, (1, 1), strides)
+    return _Layer(taps, folded_size(size, strides), before, (1, 1), (1, 1), strides)
 
 
 def _problem(node: Conv, layer: _Layer, lanes: int) -> WinogradProblem:
@@ -72,7 +80,8 @@ def _problem(node: Conv, layer: _Layer, lanes: int) -> WinogradProblem:
     padded = -(-node.type.shape[1] // lanes) * lanes
     height, width = in_plane(node.type.shape[2:])
     multiply_adds = positions * node.x.type.shape[1] * padded
-    return WinogradProblem(layer.channels, padded, height, width, lanes, multiply_adds, in_plane(layer.weight.shape[2:]), layer.strides)
+    taps = in_plane(layer.weight.shape[2:])
+    return WinogradProblem(layer.channels, padded, height, width, lanes, multiply_adds, taps, layer.strides, layer.dilations)
 
 
 def in_plane(sizes: Sequence[int], absent: int = 1) -> tuple[int, int]:
@@ -89,7 +98,7 @@ class _Plan:
         self.lanes = machine.target.lanes(F4)
         self.images, outputs = node.type.shape[:2]
         self.height, self.width = in_plane(node.type.shape[2:])
-        self.down, self.across = -(-self.height // tiling.m[0]), -(-self.width // tiling.m[1])
+        self.down, self.across = tiling.tiles(self.height, self.width)
         self.total = self.images * self.across * self.down
         self.vectors_all = -(-outputs // self.lanes)
         self.channel_blocks = -(-layer.channels // self.lanes)
