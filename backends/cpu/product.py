@@ -15,7 +15,7 @@ import numpy as np
 from ...engine import expression as ex
 from ...engine.graph import Blocked, Constant, Node, TensorType
 from ..common.geometry import Axis, Tap, rows, segments
-from ..common.schedule import Tile
+from ..common.schedule import TILE_OVERHEAD, Tile
 from .conv_direct import DirectConvKernel, tiles_of
 from .kernel import Argument, Call, Machine, NoKernel, Table, grain_for
 from .pack import Packed, Slab
@@ -26,6 +26,8 @@ FLOPS_PER_SECOND = 100e9
 UNIT_SECONDS = 4e-6
 UNITS_PER_THREAD = 4
 """So many at least, where there is enough to do, for threads to share a step evenly."""
+NEARLY = 1.01
+"""Rows that make the busiest thread slower by this factor are as good: more of them leave more to share when one is disturbed."""
 ROW_BYTES_CACHED = 250_000
 """Bytes of input in one row where the weights stay in the cache and the input passes by."""
 CACHED_WEIGHTS, LARGE_INPUT = 700_000, 1_200_000
@@ -97,11 +99,11 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
     vector_flops = 2 * lanes * tile.vectors * product.depth
     weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and product.x_map.image > LARGE_INPUT
     if product.is_flat:
-        wanted = -(-UNITS_PER_THREAD * machine.threads // (len(slabs) * product.images))
-        inner, row_list = flat_rows(product, tile, max(wanted, -(-product.x_map.image // ROW_BYTES_CACHED) if weights_stay else 1))
+        least = -(-product.x_map.image // ROW_BYTES_CACHED) if weights_stay else 1
+        inner, row_list, pixels = flat_rows(product, tile, len(slabs) * product.images, machine.threads, least)
     else:
-        inner, row_list = spatial_rows(product)
-    row_segments = segments(inner, tile.pixels)
+        (inner, row_list), pixels = spatial_rows(product), tile.pixels
+    row_segments = segments(inner, pixels)
     unroll = next(u for u in (4, 2, 1) if product.x_map.channels % u == 0)
     row_table, tap_table = tables(product, row_list, weights, channel_steps(product, slabs, unroll))
     epilogue, kinds, extra_arguments = epilogue_operands(product.node, product.extras, product.epilogue, lanes)
@@ -176,19 +178,31 @@ def spatial_rows(product: Product) -> tuple[Axis, list[RowStart]]:
     return inner, found
 
 
-def flat_rows(product: Product, tile: Tile, wanted: int) -> tuple[Axis, list[RowStart]]:
-    """All positions as at least `wanted` rows of whole tiles, if there are so many; the last row overlaps the one before.
+def flat_rows(product: Product, tile: Tile, pieces: int, threads: int, least: int) -> tuple[Axis, list[RowStart], int]:
+    """All positions as at least `least` rows, for `pieces` groups and images of them, and how wide their tiles are.
 
-    Of a few ways to cut them the one that computes the fewest positions twice.
+    Of the ways to cut them one for which the thread with the most rows has little to do; the last row overlaps the one before.
     """
-    total = product.row
-    tiles = -(-total // tile.pixels)
-    wanted = min(wanted, tiles)
-    lengths = {min(total, -(-tiles // count) * tile.pixels) for count in range(wanted, min(2 * wanted, tiles) + 1)}
-    length = min(lengths, key=lambda length: (-(-total // length) * length, -length))
+    total, wanted = product.row, -(-UNITS_PER_THREAD * threads // pieces)
+    most = max(least, min(2 * wanted, -(-total // tile.pixels)))
+
+    def busiest(count: int) -> float:
+        length = -(-total // count)
+        overhead = TILE_OVERHEAD / (product.depth * tile.vectors) * -(-length // tile.pixels)
+        return -(-pieces * count // threads) * (length + overhead)
+
+    enough = min(map(busiest, range(least, most + 1))) * NEARLY
+    count = max(count for count in range(least, most + 1) if busiest(count) <= enough)
+    length = -(-total // count)
     starts = [min(start, total - length) for start in range(0, total, length)]
     every = tuple((0,) for _ in product.axes[:-1])
-    return Axis(length, length, 1, (Tap(0, 0),)), [RowStart(p * product.x_map.pixel, p * product.y_map.pixel, every) for p in starts]
+    rows = [RowStart(p * product.x_map.pixel, p * product.y_map.pixel, every) for p in starts]
+    return Axis(length, length, 1, (Tap(0, 0),)), rows, even(length, tile.pixels)
+
+
+def even(length: int, most: int) -> int:
+    """The width of as few tiles as `most` allows that are as wide as each other."""
+    return -(-length // -(-length // most))
 
 
 def channel_steps(product: Product, slabs: list[Slab], unroll: int) -> list[int]:
