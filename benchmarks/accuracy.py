@@ -1,6 +1,6 @@
 """How far whole networks are from float64: max |difference| / max |output|, for each accuracy and for onnxruntime in float32.
 
-    python benchmarks/accuracy.py FILE.onnx ... [--seed 0]
+    python benchmarks/accuracy.py FILE.onnx ... [--inputs 1] [--seed 0]
 
 The judge is the reference backend in float64 on the graph as it was imported. Inputs are normally distributed.
 """
@@ -31,27 +31,33 @@ def error(found: Arrays, wanted: Arrays) -> float:
     return max(float(np.abs(found[name] - exact).max() / np.abs(exact).max()) for name, exact in wanted.items())
 
 
-def errors(path: str, seed: int) -> list[float]:
-    """For each accuracy, and for onnxruntime."""
+def errors(path: str, count: int, seed: int) -> list[float]:
+    """For each accuracy, and for onnxruntime: the largest over that many random inputs."""
     source, rng = load_source(path), np.random.default_rng(seed)
     shapes = require_shapes(source, {})
-    inputs = {spec.name: random_array(spec, shapes[spec.name], rng) for spec in source.inputs}
-    wanted = tw.compile(path, backend="reference", precision="float64", passes=[]).run(inputs)
-    found = [tw.compile(path, accuracy=accuracy).run(inputs) for accuracy in ACCURACIES]
-    found.append(dict(zip(source.output_names, onnxruntime(Task(path, shapes, {}, 1))(inputs), strict=True)))
-    return [error(each, wanted) for each in found]
+    judge = tw.compile(path, backend="reference", precision="float64", passes=[])
+    sessions = [tw.compile(path, accuracy=accuracy) for accuracy in ACCURACIES]
+    peer, found = onnxruntime(Task(path, shapes, {}, 1)), list[list[float]]()
+    for _ in range(count):
+        inputs = {spec.name: random_array(spec, shapes[spec.name], rng) for spec in source.inputs}
+        wanted = judge.run(inputs)
+        answers = [session.run(inputs) for session in sessions]
+        answers.append(dict(zip(source.output_names, peer(inputs), strict=True)))
+        found.append([error(answer, wanted) for answer in answers])
+    return [max(column) for column in zip(*found, strict=True)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """1 when a bound is not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE.onnx")
+    parser.add_argument("--inputs", type=int, default=1, metavar="N", help="the worst of N random inputs counts")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs")
     options = parser.parse_args(arguments)
     found = {}
     for file in options.files:
         with console.working(f"{file} in float64"):
-            found[pathlib.Path(file).stem] = errors(file, options.seed)
+            found[pathlib.Path(file).stem] = errors(file, options.inputs, options.seed)
     console.table(COLUMNS, [[name, *(f"{value:.1e}" for value in row)] for name, row in found.items()])
     kept = {a: all(row[ACCURACIES.index(a)] <= bound for row in found.values()) for a, bound in BOUNDS.items()}
     print("\n" + "; ".join(f"{a} <= {bound:.0e}: {'yes' if kept[a] else 'NO'}" for a, bound in BOUNDS.items()))
