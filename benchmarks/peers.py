@@ -1,4 +1,4 @@
-"""Engines that do not read ONNX themselves, as plug-ins of `tilewright bench`: from this folder `--against peers:torch,peers:ncnn`.
+"""Engines that do not read ONNX themselves, as plug-ins: `PYTHONPATH=benchmarks tilewright bench FILE --against peers:torch,peers:ncnn`.
 
 torch: the network's own Python, in float32, channels last. It comes from `zoo.build(name, weights)` in the folder that
     BENCH_ZOO names (default: ../shared/bench beside the repository), the weights from NAME.pt beside NAME.onnx.
@@ -69,6 +69,7 @@ def converted(path: pathlib.Path, shape: Sequence[int]) -> pathlib.Path:
     folder = path.parents[1] / "tmp" / f"{path.stem}_b{shape[0]}_ncnn"
     if not (folder / "m.ncnn.bin").exists():
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "m.onnx").unlink(missing_ok=True)
         (folder / "m.onnx").symlink_to(path.resolve())
         command = [str(pathlib.Path(sys.executable).with_name("pnnx")), "m.onnx", f"inputshape=[{','.join(map(str, shape))}]", "fp16=0"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
