@@ -33,8 +33,8 @@ POINTS: dict[int, tuple[float, ...]] = {
     11: (0, 3 / 8, -3 / 8, 5 / 8, -5 / 8, 7 / 8, -7 / 8, 3 / 2, -3 / 2, 3, -3),
 }
 """By how many they are. One output of one tap needs none: it is itself."""
-MOST_POINTS = {"fast": 14, "strict": 6, "exact": 0}
-"""How many points the two axes may have together in each accuracy: the errors of both multiply. "strict" allows F(2×2, 3×3)."""
+MOST_POINTS = {"fast": (11, 14), "strict": (3, 6), "exact": (0, 0)}
+"""How many points one axis, and both together, may have in each accuracy: the errors of both multiply. "strict" allows F(2×2, 3×3)."""
 
 
 @dc.dataclass(frozen=True)
@@ -179,7 +179,8 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
         tiling = Tiling.of(m, problem.kernel, problem.strides, problem.dilations)
         counts = [a - 1 for a in tiling.extent]
         filters = all((n > 1) == (r > 1) for n, r in zip(m, tiling.r, strict=True)) and max(counts) > 0
-        known = all(count in POINTS for count in counts) and tiling.points <= MOST_POINTS[accuracy]
+        of_one, of_both = MOST_POINTS[accuracy]
+        known = all(count in POINTS and count <= of_one for count in counts) and tiling.points <= of_both
         if filters and known and (m[0] == m[1] or not square):
             found.append(tiling)
     return found
