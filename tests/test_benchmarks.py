@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -48,6 +49,17 @@ def test_accuracy(program: Any, model: pathlib.Path, capsys: pytest.CaptureFixtu
     assert verdict == "fast <= 1e-04: yes; strict <= 2e-05: yes"
     monkeypatch.setitem(accuracy.BOUNDS, "strict", 1e-10)
     assert accuracy.main([str(model)]) == 1 and "strict <= 1e-10: NO" in capsys.readouterr().out
+
+
+def test_startup(program: Any, model: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert program("startup").main([str(model), "--rounds", "1", "--threads", "1"]) == 0
+    title, heads, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("lenet5, 1 threads: saving takes ") and heads.split()[-1] == "MB"
+    figures = {row.split()[0]: list(map(float, row.split()[1:])) for row in rows}
+    assert list(figures) == ["numpy", "cold", "warm", "opened", "verified", "onnxruntime"]
+    assert all(0 < ready <= answered and 10 < memory < 2000 for ready, _, answered, _, memory in figures.values())
+    assert figures["opened"][0] < figures["cold"][0]
 
 
 def test_networks(program: Any, model: pathlib.Path, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:

@@ -22,15 +22,18 @@ def blocks(text: str, language: str) -> list[str]:
     return [textwrap.dedent(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
     codes = blocks(README, "python")
-    assert len(codes) == 2
+    assert len(codes) == 3
     for code in codes:
         exec(code, names)
     outputs, scores = names["outputs"], names["scores"]
     assert isinstance(outputs, dict) and outputs["output"].shape == (1, 1000)
     assert isinstance(scores, np.ndarray) and scores.shape == (4, 10)
+    assert isinstance(names["session"], tw.Session) and (tmp_path / "resnet18.tw").exists()
+    np.testing.assert_array_equal(names["session"].run({"image": names["image"]})["output"], outputs["output"])  # type: ignore[dict-item]
     assert "graph resnet18" in capsys.readouterr().out
 
 
@@ -48,7 +51,7 @@ def test_the_shell_commands_parse() -> None:
     parser = make_parser()
     (script,) = [code for code in blocks(README, "sh") if code.startswith("tilewright run")]
     lines = [line.partition("#")[0].split() for line in script.replace("\\\n", " ").splitlines()]
-    assert len(lines) == 8
+    assert len(lines) == 10
     for words in lines:
         assert words[0] == "tilewright" and parser.parse_args(words[1:]).command == words[1]
 
