@@ -31,7 +31,7 @@ def test_a_second_process_does_not_compile(folder: pathlib.Path, monkeypatch: py
     again_works()
     assert {p.suffix for p in folder.iterdir()} == {".o"}
     forget(monkeypatch)
-    monkeypatch.setattr(codegen, "compile_ir", None)
+    monkeypatch.setattr(codegen, "compile_module", None)
     again_works()
 
 

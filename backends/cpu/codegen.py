@@ -64,7 +64,7 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
         missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
         if missing:
             names = [name for k in missing for name in exported(k)]
-            found = link([object_code(k, target) for k in missing], names)
+            found = link(object_codes(missing, target), names)
             _addresses.update({(machine, name): address for name, address in found.items()})
         return {name: _addresses[machine, name] for k in wanted.values() for name in exported(k)}
 
@@ -83,31 +83,54 @@ def exported(kernel: Kernel) -> list[str]:
 
 def object_code(kernel: Kernel, target: Target) -> bytes:
     """The kernel's object from the cache, else freshly compiled and stored there."""
+    with lock:
+        return object_codes([kernel], target)[0]
+
+
+def object_codes(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
+    """The objects of several kernels; the caller holds the lock."""
     cache = open_cache()
-    key = f"{kernel.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}{compiler_of(kernel)}"
-    if cache and (payload := cache.get(key)) is not None:
-        return payload
-    payload = compile_ir(kernel.emit(target), target, exports=exported(kernel), optimize=getattr(kernel, "optimize", False))
-    if cache:
-        cache.put(key, payload)
-    return payload
+    keys = [f"{k.symbol}\n{source_stamp()}\n{target.key}\nABI {ABI_VERSION}{compiler_of(k)}" for k in kernels]
+    found = [cache.get(key) if cache else None for key in keys]
+    missing = [kernel for kernel, payload in zip(kernels, found, strict=True) if payload is None]
+    fresh = iter(compiled(missing, target) if missing else ())
+    objects = []
+    for key, payload in zip(keys, found, strict=True):
+        objects.append(next(fresh) if payload is None else payload)
+        if cache and payload is None:
+            cache.put(key, objects[-1])
+    return objects
+
+
+def compiled(kernels: Sequence[Kernel], target: Target) -> list[bytes]:
+    """The objects of kernels, freshly compiled: while LLVM works on one, in a thread of its own, the next is written."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as compiler:
+        jobs = [compiler.submit(compile_module, k.emit(target), target, exported(k), getattr(k, "optimize", False)) for k in kernels]
+        return [job.result() for job in jobs]
 
 
 def compile_ir(ir: str, target: Target, *, exports: Sequence[str] | None = None, optimize: bool = False) -> bytes:
     """The object code of an IR text, also for a target that does not run here. exports: what must be defined and stays visible."""
     with lock:
-        llvm, machine = binding(), target_machine(target)
-        try:
-            module = llvm.parse_assembly(ir)
-            module.triple = target.triple
-            module.data_layout = str(machine.target_data)
-            module.verify()
-            seal(module, exports)
-        except (RuntimeError, NameError) as error:
-            raise CompilerBug(f"{exports[0] if exports else 'module'}: expected a valid LLVM module, got {error}\n{ir}") from error
-        if optimize:
-            run_passes(llvm, module, machine)
-        return machine.emit_object(module)
+        return compile_module(ir, target, exports, optimize)
+
+
+def compile_module(ir: str, target: Target, exports: Sequence[str] | None, optimize: bool) -> bytes:
+    """See compile_ir; the caller holds the lock, or waits for this while it holds it."""
+    llvm, machine = binding(), target_machine(target)
+    try:
+        module = llvm.parse_assembly(ir)
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+        seal(module, exports)
+    except (RuntimeError, NameError) as error:
+        raise CompilerBug(f"{exports[0] if exports else 'module'}: expected a valid LLVM module, got {error}\n{ir}") from error
+    if optimize:
+        run_passes(llvm, module, machine)
+    return machine.emit_object(module)
 
 
 def seal(module: Any, exports: Sequence[str] | None) -> None:
