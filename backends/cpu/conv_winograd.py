@@ -1,105 +1,51 @@
-"""Winograd convolution F(m×m', r×r') on blocked values: input transform, one matrix product a frequency, output transform.
-
-Tiles go in blocks of `tiles`. A block's transformed input V (frequency, channel block, phase, tile, lane) and its products M (frequency,
-tile, vector, lane) are small enough for the caches. Modes: "fused" does a block from input to output; "input" and "product" are
-the two halves, for layers with so few tiles that threads must share a block's output channels.
-"""
+"""Winograd convolution F(m×m', r×r') on blocked values: the transforms around one matrix product a frequency."""
 
 from __future__ import annotations
 
 import dataclasses as dc
+from typing import ClassVar
 
 import numpy as np
 
-from ...engine.expression import IDENTITY, Expression
-from ..common.llvm_expression import emit_expression
 from ..common.winograd import Tiling
-from .emit import F32, Emitter, Value
-from .kernel import Kernel
+from .emit import Emitter, Value
+from .frequency_product import FrequencyKernel, FrequencyWriter
 from .linear import Grid, Put, linear
-
-F4 = np.dtype(np.float32)
-UNROLL = 4
-"""Channels of one step of the product's inner loop."""
-AHEAD = 4096
-"""Weights are asked for so many bytes before they are read: each is read once or twice, and most come from memory."""
-POINTERS = ("x*", "weight*", "bias*", "y*", "v*", "work*")
-NUMBERS = (
-    *("height", "width", "out_height", "out_width", "pad_top", "pad_left", "tiles_across", "tiles_image", "tiles"),
-    *("x_image", "x_block", "y_image", "y_block"),
-    *("channel_blocks", "entries", "entries_full", "channels_last", "groups", "blocks"),
-    *("v_frequency", "v_block", "v_thread", "work_thread", "weight_frequency", "weight_group"),
-)
 
 
 @dc.dataclass(frozen=True)
-class WinogradKernel(Kernel):
-    """y = epilogue(bias + Aᵀ [U ⊙ Bᵀ x B] A, *extras) for `tiles` tiles at a time and `vectors` output vectors at a time."""
+class WinogradKernel(FrequencyKernel):
+    """y = epilogue(bias + Aᵀ [U ⊙ Bᵀ x B] A, *extras). A part of the input is a block of channels, which has an entry for each phase."""
 
-    lanes: int
+    geometry: ClassVar[tuple[str, ...]] = (
+        *("height", "width", "out_height", "out_width", "pad_top", "pad_left", "tiles_across", "tiles_image"),
+    )
     tiling: Tiling
-    tiles: int
-    vectors: int
-    mode: str
-    epilogue: Expression = IDENTITY
-    extras: tuple[str, ...] = ()
 
     @property
-    def signature(self) -> tuple[str, ...]:
-        extras = tuple(f"extra{i}*" for i in range(len(self.extras)))
-        images = tuple(f"extra{i}_image" for i in range(len(self.extras)))
-        return (*POINTERS, *NUMBERS, *extras, *images)
-
-    @property
-    def product_stride(self) -> int:
-        """Bytes between the products of neighbouring frequencies; an odd number of cache lines spreads them over the cache's sets."""
-        lines = -(-self.tiles * self.vectors * self.lanes * 4 // 64)
-        return 64 * (lines | 1)
+    def frequencies(self) -> int:
+        return self.tiling.frequencies
 
     @property
     def patch_bytes(self) -> int:
         """Room for one tile of vectors, its columns as far from each other as in the input."""
-        return self.tiling.frequencies * self.tiling.spacing[1] * self.lanes * 4
+        return self.frequencies * self.tiling.spacing[1] * self.lanes * 4
 
     @property
-    def work_bytes(self) -> int:
-        """Scratch memory of one thread: two tiles and the products of a block."""
-        return 2 * self.patch_bytes + self.tiling.frequencies * self.product_stride
+    def room_bytes(self) -> int:
+        return 2 * self.patch_bytes
 
     def write(self, k: Emitter) -> None:
         _Writer(self, k).write()
 
 
-class _Writer:
+class _Writer(FrequencyWriter):
     """Emits one WinogradKernel."""
 
     def __init__(self, spec: WinogradKernel, k: Emitter) -> None:
-        self.spec, self.k = spec, k
-        self.vector = k.vector(F4, spec.lanes)
-        self.pixel = spec.lanes * 4
-        self.tiling, self.matrices = spec.tiling, spec.tiling.matrices
-        base = {name[:-1]: k.pointer(name[:-1]) for name in POINTERS}
-        self.x, self.weight, self.bias, self.y = (base[name] for name in ("x", "weight", "bias", "y"))
-        self.number = {name: k.argument(name) for name in spec.signature if not name.endswith("*")}
-        self.extra_base = [k.pointer(f"extra{i}") for i in range(len(spec.extras))]
-        self.v = k.at(base["v"], k.mul(k.thread, self.number["v_thread"]))
-        self.half = k.at(base["work"], k.mul(k.thread, self.number["work_thread"]))
-        self.patch = k.at(self.half, spec.patch_bytes)
-        self.products = k.at(self.patch, spec.patch_bytes)
-
-    def write(self) -> None:
-        k, number = self.k, self.number
-        with k.units() as unit:
-            if self.spec.mode == "input":
-                block, channel = k.divmod(unit.index, number["channel_blocks"])
-                self.transform_input(block, channel, k.add(channel, 1))
-            elif self.spec.mode == "product":
-                group, block = k.divmod(unit.index, number["blocks"])
-                self.product(block, group)
-            else:
-                self.transform_input(unit.index, k.integer(0), number["channel_blocks"])
-                with k.loop(0, number["groups"], nonempty=True) as group:
-                    self.product(unit.index, group.index)
+        super().__init__(spec, k)
+        self.spec, self.tiling, self.matrices = spec, spec.tiling, spec.tiling.matrices
+        self.half, self.patch = self.room, k.at(self.room, spec.patch_bytes)
 
     def place(self, tile: Value) -> tuple[Value, Value, Value]:
         """Image, and the first output row and column of a tile."""
@@ -115,19 +61,15 @@ class _Writer:
         block, phase = k.divmod(tile, dilation)
         return k.add(k.mul(block, m * dilation), phase)
 
-    def transform_input(self, block: Value, first: Value, last: Value) -> None:
-        """V of a block of tiles for some channel blocks; past the last tile the last one is repeated."""
+    def transform_input(self, tile: Value, v: Value, first: Value, last: Value) -> None:
         k, number, (stride, column_stride) = self.k, self.number, self.tiling.strides
-        v = k.at(self.v, k.mul(block, number["v_block"]))
-        with k.loop(0, self.spec.tiles, nonempty=True) as t:
-            tile = k.minimum(k.add(k.mul(block, self.spec.tiles), t.index), k.sub(number["tiles"], 1))
-            image, row, column = self.place(tile)
-            top, left = k.sub(k.mul(row, stride), number["pad_top"]), k.sub(k.mul(column, column_stride), number["pad_left"])
-            start = k.at(self.x, k.mul(image, number["x_image"]))
-            with k.loop(0, self.tiling.phases, nonempty=True) as phase:
-                down, across = k.divmod(phase.index, column_stride)
-                target = k.at(v, k.mul(k.add(k.mul(phase.index, self.spec.tiles), t.index), self.pixel))
-                self.transform_phase(start, k.add(top, down), k.add(left, across), target, first, last)
+        image, row, column = self.place(tile)
+        top, left = k.sub(k.mul(row, stride), number["pad_top"]), k.sub(k.mul(column, column_stride), number["pad_left"])
+        start = k.at(self.x, k.mul(image, number["x_image"]))
+        with k.loop(0, self.tiling.phases, nonempty=True) as phase:
+            down, across = k.divmod(phase.index, column_stride)
+            target = k.at(v, k.mul(phase.index, self.spec.tiles * self.pixel))
+            self.transform_phase(start, k.add(top, down), k.add(left, across), target, first, last)
 
     def transform_phase(self, start: Value, top: Value, left: Value, target: Value, first: Value, last: Value) -> None:
         """The transform of the inputs from (top, left) on, a stride apart, for some channel blocks; zeros where they lie outside."""
@@ -188,49 +130,6 @@ class _Writer:
             for i, value in enumerate(linear(k, matrix, values)):
                 put(i, line.index, value)
 
-    def product(self, block: Value, group: Value) -> None:
-        """Products of all frequencies for a block of tiles and a group of output vectors, then their outputs."""
-        k, number, spec = self.k, self.number, self.spec
-        v = k.at(self.v, k.mul(block, number["v_block"]))
-        weight = k.at(self.weight, k.mul(group, number["weight_group"]))
-        with k.loop(0, self.tiling.frequencies, nonempty=True) as frequency:
-            here = k.at(v, k.mul(frequency.index, number["v_frequency"]))
-            there = k.at(weight, k.mul(frequency.index, number["weight_frequency"]))
-            sums = self.multiply(here, there)
-            out = k.at(self.products, k.mul(frequency.index, spec.product_stride))
-            for position, value in enumerate(sums):
-                k.store(value, out, position * self.pixel)
-        with k.loop(0, spec.tiles, nonempty=True) as t:
-            tile = k.add(k.mul(block, spec.tiles), t.index)
-            with k.when(k.b.icmp_signed("<", tile, number["tiles"])):
-                self.transform_output(tile, t.index, group)
-
-    def multiply(self, v: Value, weight: Value) -> list[Value]:
-        """Sums over all channels, tile-major."""
-        k, number, spec = self.k, self.number, self.spec
-        zeros = [k.splat(0.0, self.vector)] * (spec.tiles * spec.vectors)
-        with k.loop(0, number["entries"], carried=zeros, nonempty=True) as channel:
-            is_last = k.b.icmp_signed(">=", channel.index, number["entries_full"])
-            steps = k.b.select(is_last, number["channels_last"], k.integer(spec.lanes // UNROLL))
-            here = k.at(v, k.mul(channel.index, spec.tiles * self.pixel))
-            there = k.at(weight, k.mul(channel.index, spec.lanes * spec.vectors * self.pixel))
-            with k.loop(0, steps, carried=channel.values, nonempty=True) as step:
-                values = list(step.values)
-                a = k.at(here, k.mul(step.index, UNROLL * 4))
-                b = k.at(there, k.mul(step.index, UNROLL * spec.vectors * self.pixel))
-                for c in range(UNROLL):
-                    weights = [k.load(b, self.vector, (c * spec.vectors + n) * self.pixel) for n in range(spec.vectors)]
-                    for n in range(spec.vectors):
-                        k.prefetch(b, (c * spec.vectors + n) * self.pixel + AHEAD)
-                    for t in range(spec.tiles):
-                        broadcast = k.splat(k.load(a, F32, t * self.pixel + c * 4), self.vector)
-                        for n in range(spec.vectors):
-                            at = t * spec.vectors + n
-                            values[at] = k.fma(broadcast, weights[n], values[at])
-                step.carry(values)
-            channel.carry(step.results)
-        return channel.results
-
     def transform_output(self, tile: Value, t: Value, group: Value) -> None:
         """The outputs of one tile for every vector of the group; of a tile that reaches past the end those that lie inside."""
         k, number, spec = self.k, self.number, self.spec
@@ -241,12 +140,14 @@ class _Writer:
         corner = k.mul(k.add(k.mul(row, number["out_width"]), column), self.pixel)
         along_rows, along_columns = self.matrices
         patch = Grid(self.patch, width * self.pixel, self.pixel)
+        down, across = self.tiling.dilations
+        y = Grid(self.y, k.mul(number["out_width"], down * self.pixel), across * self.pixel)
         with k.loop(0, spec.vectors, nonempty=True) as n:
             products = k.at(self.products, k.mul(k.add(k.mul(t, spec.vectors), n.index), self.pixel))
             source = Grid(products, self.tiling.extent[1] * spec.product_stride, spec.product_stride)
             vector = k.add(k.mul(group, spec.vectors), n.index)
             offset = k.add(k.add(k.mul(image, number["y_image"]), k.mul(vector, number["y_block"])), corner)
-            finish = self.finisher(image, k.mul(vector, self.pixel), offset)
+            finish = self.finisher(image, k.mul(vector, self.pixel), lambda i, j, offset=offset: k.add(offset, y.offset(k, i, j)))
             with k.when(is_whole):
                 self.both_ways(along_rows.output, along_columns.output, source, finish)
             with k.when(k.b.not_(is_whole)):
@@ -261,22 +162,3 @@ class _Writer:
         if dilation > 1:
             left = k.b.sdiv(k.add(left, dilation - 1), k.integer(dilation))
         return k.minimum(self.tiling.m[axis], left)
-
-    def finisher(self, image: Value, channel: Value, offset: Value) -> Put:
-        """What adds the bias to an output, applies the epilogue and stores it; `offset` is that of the tile in y."""
-        k, spec = self.k, self.spec
-        bias, fixed = k.load(k.at(self.bias, channel), self.vector), dict[int, Value]()
-        for i, kind in enumerate(spec.extras):
-            if kind == "channel":
-                per_image = k.mul(image, self.number[f"extra{i}_image"])
-                fixed[i] = k.load(k.at(self.extra_base[i], k.add(per_image, channel)), self.vector)
-        down, across = self.tiling.dilations
-        outputs = Grid(self.y, k.mul(self.number["out_width"], down * self.pixel), across * self.pixel)
-
-        def finish(row: Value | int, column: Value | int, value: Value) -> None:
-            at = k.add(offset, outputs.offset(k, row, column))
-            extras = [fixed[i] if i in fixed else k.load(base, self.vector, at) for i, base in enumerate(self.extra_base)]
-            operands = [k.b.fadd(value, bias), *extras]
-            k.store(emit_expression(k, spec.epilogue, operands, [F4] * len(operands)), self.y, at)
-
-        return finish

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ...engine.expression import IDENTITY
 from ...engine.graph import Blocked
 from ...engine.ops import Conv
 from ..common.geometry import phases
-from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight
-from .conv_winograd import UNROLL, WinogradKernel
+from ..common.problem import ConvProblem
+from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight, worth_measuring
+from .conv_winograd import WinogradKernel
+from .frequency_product import UNROLL
 from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, grain_for, lowers
 from .pack import padded_bias
 from .product import F4, FLOPS_PER_SECOND, Map, constant_weight, epilogue_operands
@@ -21,6 +25,7 @@ from .space_to_depth import fold_taps, folded_size, space_to_depth
 
 SHARED_BYTES = 8 << 20
 """Transformed inputs up to this size are computed by a step of their own, so that threads can share output channels."""
+TILINGS_TO_MEASURE = 4
 
 
 @dc.dataclass(frozen=True)
@@ -51,10 +56,16 @@ def lower_winograd(node: Conv, machine: Machine) -> list[Call]:
     if node.groups != 1 or len(node.kernel) > 2 or both or node.type.layout != blocked:
         raise NoKernel("Winograd needs a convolution over one or two axes without groups, and strides or dilations along each")
     layer = _layer(node, weight, blocked)
-    tiling = choose(_problem(node, layer, blocked.block), machine.accuracy)
+    tiling = asked_tiling(node, _problem(node, layer, blocked.block), machine)
     if tiling is None:
         raise NoKernel("the direct algorithm is faster, or asked for")
     return _Plan(node, layer, tiling, machine).calls()
+
+
+def asked_tiling(node: Conv, problem: WinogradProblem, machine: Machine) -> Tiling | None:
+    """The tiling, or None for the direct algorithm: it changes bits, so the problem knows neither batch nor threads."""
+    best = functools.partial(worth_measuring, problem, machine.accuracy, TILINGS_TO_MEASURE)
+    return machine.schedules.choose((ConvProblem.of(node), problem), lambda: choose(problem, machine.accuracy), best)
 
 
 def _layer(node: Conv, weight: np.ndarray, blocked: Blocked) -> _Layer:
@@ -146,7 +157,7 @@ class _Plan:
         v_frequency = 64 * (-(-self.entries * self.tiles * self.lanes * 4 // 64) | 1)
         v_block = self.tiling.frequencies * v_frequency
         epilogue, kinds, extras = epilogue_operands(self.node, self.node.extras, self.node.epilogue, self.lanes)
-        kernel = WinogradKernel(self.lanes, self.tiling, self.tiles, self.vectors, "fused", epilogue, kinds)
+        kernel = WinogradKernel(self.lanes, self.tiles, self.vectors, "fused", epilogue, kinds, self.tiling)
         flops = 2 * self.tiling.frequencies * self.tiles * self.layer.channels * self.tiling.phases * self.vectors_all * self.lanes
         seconds = flops / FLOPS_PER_SECOND
         is_fused = self.blocks * v_block > SHARED_BYTES
@@ -167,7 +178,7 @@ class _Plan:
         is_input = mode == "input"
         units = self.blocks * (self.channel_blocks if is_input else self.groups)
         work = self.blocks * seconds * (0.1 if is_input else 1)
-        part: Any = dc.replace(kernel, mode=mode, **({"epilogue": WinogradKernel.epilogue, "extras": ()} if is_input else {}))
+        part: Any = dc.replace(kernel, mode=mode, **({"epilogue": IDENTITY, "extras": ()} if is_input else {}))
         kept = {name: value for name, value in arguments.items() if name in {n.rstrip("*") for n in part.signature}}
         return Call(part, kept, units, grain_for(units, work, self.machine.threads))
 
@@ -182,7 +193,7 @@ class _Plan:
             **{"pad_top": top, "pad_left": left, "tiles": self.total},
             **{"tiles_across": self.across, "tiles_image": self.across * self.down},
             **{"x_image": self.x_image, "x_block": self.x_block, "y_image": y.image, "y_block": y.block},
-            **{"channel_blocks": self.channel_blocks, "entries": self.entries, "entries_full": self.entries - self.tiling.phases},
+            **{"input_parts": self.channel_blocks, "entries": self.entries, "entries_full": self.entries - self.tiling.phases},
             **{"channels_last": -(-left_over // UNROLL), "groups": self.groups, "blocks": self.blocks},
             **{"weight_frequency": packed[0][0].nbytes, "weight_group": packed[0].nbytes},
         }
