@@ -194,6 +194,14 @@ def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
     return best if best is not None and estimate(problem, best) < direct else None
 
 
+def worth_measuring(problem: WinogradProblem, accuracy: str, count: int) -> list[Tiling | None]:
+    """The direct algorithm, and the tilings with the least estimated times that have no larger errors than the rule's, or F(4×4, 3×3)."""
+    rule = choose(problem, accuracy)
+    most = max(HARMLESS_POINTS, rule.points if rule else 0)
+    harmless = [tiling for tiling in candidates(problem, accuracy) if tiling.points <= most]
+    return [None, *sorted(harmless, key=lambda tiling: estimate(problem, tiling))[:count]]
+
+
 def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
     """Seconds of one image: products and transforms, and the stream of the transformed weights."""
     tiles = math.prod(tiling.tiles(problem.height, problem.width))
