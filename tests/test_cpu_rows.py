@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright.backends.common.geometry import Axis, Tap, segments
-from tilewright.backends.common.schedule import Tile
+from tilewright.backends.common.schedule import Tile, TileProblem, choose_tile
 from tilewright.backends.cpu.kernel import Table
 from tilewright.backends.cpu.product import UNITS_PER_THREAD, Map, Product, even, flat_rows
 from tilewright.engine import expression as ex
@@ -56,3 +56,13 @@ def test_tiles_of_a_row_are_as_wide_as_each_other() -> None:
     pixels = [segment.pixels for segment in segments(axis, width)]
     assert max(pixels) - min(pixels) <= 2
     assert len(rows) * axis.count == 64
+
+
+@pytest.mark.parametrize("row, vectors, depth", [(1, 63, 1280), (1, 60, 240), (1, 15, 960), (49, 15, 232)])
+def test_small_products_are_one_step(row: int, vectors: int, depth: int) -> None:
+    """A width that divides the channel vectors, though wider tiles would leave a few of them for a second step."""
+    assert vectors % choose_tile(TileProblem(row, vectors, depth, 32, is_all=True)).vectors == 0
+
+
+def test_a_rest_is_a_step_where_the_wider_tile_is_worth_it() -> None:
+    assert choose_tile(TileProblem(3136, 65, 512, 32, is_all=True)).vectors > 1

@@ -30,6 +30,8 @@ class TileProblem:
     depth: int
     """Multiply-adds behind one output."""
     registers: int
+    is_all: bool = False
+    """Whether there is only this row."""
 
 
 def candidates(problem: TileProblem) -> Iterator[Tile]:
@@ -68,15 +70,19 @@ PIPES = 2
 """FMAs, and loads, that a core starts in one cycle. A core with one pipe for its widest vectors sees the same order of tiles."""
 LATENCY = 4
 """Cycles before the result of an FMA can be used: fewer accumulators than pipes × latency leave pipes idle."""
+STREAM = 2
+"""Cycles for one vector of weights to arrive that no other tile of the row has read before."""
 TILE_OVERHEAD = 30
 """Cycles to start and finish a tile besides its multiply-adds."""
+STEP_OVERHEAD = 3000
+"""Cycles for a step of its own, which channel vectors that are left over need: another share for each thread, another wait."""
 
 
 def estimate(problem: TileProblem, tile: Tile) -> float:
     """Cycles for all channel vectors of a row: whole tiles, a narrower last one, and the channel vectors that are left over."""
     tiles, last = divmod(problem.row, tile.pixels)
     groups, rest = divmod(problem.vectors, tile.vectors)
-    return sum(
+    return (STEP_OVERHEAD if rest and problem.is_all else 0) + sum(
         across * along * _tile_time(problem, pixels, vectors)
         for across, vectors in ((groups, tile.vectors), (1, rest))
         for along, pixels in ((tiles, tile.pixels), (1, last))
@@ -87,5 +93,6 @@ def estimate(problem: TileProblem, tile: Tile) -> float:
 def _tile_time(problem: TileProblem, pixels: int, vectors: int) -> float:
     work = pixels * vectors
     weights_from_l2 = 0.5 * vectors / pixels
-    per_step = max(work / PIPES, (pixels + vectors) / PIPES, LATENCY) + weights_from_l2
+    arrival = STREAM * vectors if pixels == problem.row else 0
+    per_step = max(work / PIPES, (pixels + vectors) / PIPES, arrival, LATENCY) + weights_from_l2
     return problem.depth * per_step + work + TILE_OVERHEAD

@@ -68,7 +68,7 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             node, node.x, axes, x_map, y_map, node.type.shape[0], node.x.type.shape[1], bias, node.extras, node.epilogue, depth
         )
         parts = output_vectors(dense.shape[0], node.groups, lanes)
-        tile = asked_tile(node, TileProblem(product.row, len(parts[0]), depth, machine.target.registers), machine)
+        tile = asked_tile(node, TileProblem(product.row, len(parts[0]), depth, machine.target.registers, product.is_flat), machine)
         for vectors in split_by_tile(parts, tile.vectors):
             slabs = input_blocks(vectors, taps.shape, node.groups, lanes, x_map.channels)
             packing = functools.partial(

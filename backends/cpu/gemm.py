@@ -32,7 +32,7 @@ def lower_matmul(node: MatMul, machine: Machine) -> list[Call]:
     y_map = Map((4 * lanes * vectors,), 4 * lanes, 4 * lanes * vectors * rows_each, lanes)
     bias = padded_bias(node.bias, columns, lanes)
     product = Product(node, node.a, (axis,), x_map, y_map, batch, depth, bias, node.extras, node.epilogue, depth)
-    tile = choose_tile(TileProblem(rows_each, vectors, depth, machine.target.registers))
+    tile = choose_tile(TileProblem(rows_each, vectors, depth, machine.target.registers, is_all=True))
     return [
         call(product, machine, Tile(tile.pixels, len(part[0])), [Slab(v, range(1)) for v in part], functools.partial(packing, width=width))
         for part in split_by_tile([range(vectors)], tile.vectors)
