@@ -6,25 +6,20 @@ import dataclasses as dc
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ...engine.expression import IDENTITY
 from ...engine.graph import Blocked
 from ...engine.ops import Conv
 from ..common.geometry import phases
 from ..common.problem import ConvProblem
 from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight, worth_measuring
 from .conv_winograd import WinogradKernel
-from .frequency_product import UNROLL
-from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table, grain_for, lowers
-from .pack import padded_bias
-from .product import F4, FLOPS_PER_SECOND, Map, constant_weight, epilogue_operands
+from .frequency_steps import FrequencySteps, Work, register_block
+from .kernel import Address, Call, Machine, NoKernel, lowers
+from .product import F4, constant_weight, epilogue_operands
 from .space_to_depth import fold_taps, folded_size, space_to_depth
 
-SHARED_BYTES = 8 << 20
-"""Transformed inputs up to this size are computed by a step of their own, so that threads can share output channels."""
 TILINGS_TO_MEASURE = 4
 
 
@@ -59,7 +54,7 @@ def lower_winograd(node: Conv, machine: Machine) -> list[Call]:
     tiling = asked_tiling(node, _problem(node, layer, blocked.block), machine)
     if tiling is None:
         raise NoKernel("the direct algorithm is faster, or asked for")
-    return _Plan(node, layer, tiling, machine).calls()
+    return _calls(node, layer, tiling, machine)
 
 
 def asked_tiling(node: Conv, problem: WinogradProblem, machine: Machine) -> Tiling | None:
@@ -101,99 +96,40 @@ def in_plane(sizes: Sequence[int], absent: int = 1) -> tuple[int, int]:
     return (rows[0] if rows else absent), columns
 
 
-class _Plan:
-    """The numbers of one layer."""
+def _calls(node: Conv, layer: _Layer, tiling: Tiling, machine: Machine) -> list[Call]:
+    """The steps of a layer; where strides are folded, before them the one that does so."""
+    lanes, (images, outputs) = machine.target.lanes(F4), node.type.shape[:2]
+    height, width = in_plane(node.type.shape[2:])
+    down, across = tiling.tiles(height, width)
+    work = Work(images * down * across, -(-outputs // lanes), layer.channels, tiling.phases)
+    tiles, vectors = register_block(work, machine.target.registers)
+    epilogue, kinds, extras = epilogue_operands(node, node.extras, node.epilogue, lanes)
+    kernel = WinogradKernel(lanes, tiles, vectors, "fused", epilogue, kinds, tiling)
+    x_block = layer.size[0] * layer.size[1] * lanes * 4
+    x_image = x_block * work.parts(lanes)
+    steps = FrequencySteps(node, work, kernel, machine, front=images * x_image if layer.folded else 0)
+    x = Address(steps.scratch) if layer.folded else node.x
+    own = {
+        **{"x": x, "x_image": x_image, "x_block": x_block, "height": layer.size[0], "width": layer.size[1]},
+        **{"out_height": height, "out_width": width, "pad_top": layer.pads[0], "pad_left": layer.pads[1]},
+        **{"tiles_across": across, "tiles_image": down * across, **extras},
+    }
+    first = [space_to_depth(node.x, x, layer.folded, machine)] if layer.folded else []
+    return [*first, *steps.calls(packed_weight(layer.weight, tiling, work, vectors, lanes), own)]
 
-    def __init__(self, node: Conv, layer: _Layer, tiling: Tiling, machine: Machine) -> None:
-        self.node, self.layer, self.tiling, self.machine = node, layer, tiling, machine
-        self.lanes = machine.target.lanes(F4)
-        self.images, outputs = node.type.shape[:2]
-        self.height, self.width = in_plane(node.type.shape[2:])
-        self.down, self.across = tiling.tiles(self.height, self.width)
-        self.total = self.images * self.across * self.down
-        self.vectors_all = -(-outputs // self.lanes)
-        self.channel_blocks = -(-layer.channels // self.lanes)
-        self.tiles, self.vectors = self._block()
-        self.blocks, self.groups = -(-self.total // self.tiles), self.vectors_all // self.vectors
-        self.x_block = layer.size[0] * layer.size[1] * self.lanes * 4
-        self.x_image = self.x_block * self.channel_blocks
 
-    @property
-    def entries(self) -> int:
-        """Channel blocks of all phases."""
-        return self.channel_blocks * self.tiling.phases
-
-    def _block(self) -> tuple[int, int]:
-        """Tiles and output vectors that fill the registers, with few tiles left over."""
-        registers, best = self.machine.target.registers, (math.inf, 1, 1)
-        for vectors in (v for v in range(1, 5) if self.vectors_all % v == 0):
-            for tiles in range(1, min(28, self.total) + 1):
-                if tiles * vectors + vectors + (1 if vectors > 1 else 2) > registers:
-                    continue
-                step = max(tiles * vectors / 2, (tiles + vectors) / 2, 4) + vectors / tiles
-                best = min(best, (-(-self.total // tiles) / vectors * step, tiles, vectors))
-        return best[1:]
-
-    def packed_weight(self) -> np.ndarray:
-        """(group, frequency, channel block, phase, channel of the block, k of the group)."""
-        outputs, channels = self.layer.weight.shape[:2]
-        width, phases = self.vectors * self.lanes, self.tiling.phases
-        padded = np.zeros((self.vectors_all * self.lanes, *self.layer.weight.shape[1:]), np.float32)
-        padded[:outputs] = self.layer.weight
-        shape = (self.groups, self.tiling.frequencies, self.channel_blocks, phases, self.lanes, width)
-        packed = np.zeros(shape, np.float32)
-        by_channel = packed.transpose(1, 2, 4, 3, 0, 5)
-        whole, rest = divmod(channels, self.lanes)
-        for frequencies, part in transformed_weight(padded, self.tiling):
-            split = part.reshape(len(part), channels, phases, self.groups, width)
-            full = split[:, : whole * self.lanes]
-            by_channel[frequencies, :whole] = full.reshape(len(part), whole, self.lanes, *split.shape[2:])
-            if rest:
-                by_channel[frequencies, whole, :rest] = split[:, whole * self.lanes :]
-        return packed
-
-    def calls(self) -> list[Call]:
-        """One fused step, or an input step and a product step; before them the one that folds strides."""
-        v_frequency = 64 * (-(-self.entries * self.tiles * self.lanes * 4 // 64) | 1)
-        v_block = self.tiling.frequencies * v_frequency
-        epilogue, kinds, extras = epilogue_operands(self.node, self.node.extras, self.node.epilogue, self.lanes)
-        kernel = WinogradKernel(self.lanes, self.tiles, self.vectors, "fused", epilogue, kinds, self.tiling)
-        flops = 2 * self.tiling.frequencies * self.tiles * self.layer.channels * self.tiling.phases * self.vectors_all * self.lanes
-        seconds = flops / FLOPS_PER_SECOND
-        is_fused = self.blocks * v_block > SHARED_BYTES
-        owners = self.machine.threads if is_fused else self.blocks
-        x_bytes = self.images * self.x_image if self.layer.folded else 0
-        scratch = Scratch(x_bytes + owners * v_block + self.machine.threads * kernel.work_bytes, shared=True)
-        x = Address(scratch) if self.layer.folded else self.node.x
-        memory = {"x": x, "v": Address(scratch, x_bytes), "work": Address(scratch, x_bytes + owners * v_block)}
-        memory |= {"v_frequency": v_frequency, "work_thread": kernel.work_bytes}
-        memory |= {"v_block": 0, "v_thread": v_block} if is_fused else {"v_block": v_block, "v_thread": 0}
-        arguments = self._arguments() | extras | memory
-        first = [space_to_depth(self.node.x, x, self.layer.folded, self.machine)] if self.layer.folded else []
-        if is_fused:
-            return [*first, Call(kernel, arguments, self.blocks, grain_for(self.blocks, self.blocks * seconds, self.machine.threads))]
-        return [*first, self._half("input", kernel, arguments, seconds), self._half("product", kernel, arguments, seconds)]
-
-    def _half(self, mode: str, kernel: WinogradKernel, arguments: dict[str, Argument], seconds: float) -> Call:
-        is_input = mode == "input"
-        units = self.blocks * (self.channel_blocks if is_input else self.groups)
-        work = self.blocks * seconds * (0.1 if is_input else 1)
-        part: Any = dc.replace(kernel, mode=mode, **({"epilogue": IDENTITY, "extras": ()} if is_input else {}))
-        kept = {name: value for name, value in arguments.items() if name in {n.rstrip("*") for n in part.signature}}
-        return Call(part, kept, units, grain_for(units, work, self.machine.threads))
-
-    def _arguments(self) -> dict[str, Argument]:
-        y, node = Map.of(self.node.type), self.node
-        packed = self.packed_weight()
-        (height, width), (top, left) = self.layer.size, self.layer.pads
-        left_over = self.layer.channels - (self.channel_blocks - 1) * self.lanes
-        return {
-            **{"y": node, "weight": Table(packed), "bias": padded_bias(node.bias, node.type.shape[1], self.lanes)},
-            **{"height": height, "width": width, "out_height": self.height, "out_width": self.width},
-            **{"pad_top": top, "pad_left": left, "tiles": self.total},
-            **{"tiles_across": self.across, "tiles_image": self.across * self.down},
-            **{"x_image": self.x_image, "x_block": self.x_block, "y_image": y.image, "y_block": y.block},
-            **{"input_parts": self.channel_blocks, "entries": self.entries, "entries_full": self.entries - self.tiling.phases},
-            **{"channels_last": -(-left_over // UNROLL), "groups": self.groups, "blocks": self.blocks},
-            **{"weight_frequency": packed[0][0].nbytes, "weight_group": packed[0].nbytes},
-        }
+def packed_weight(weight: np.ndarray, tiling: Tiling, work: Work, vectors: int, lanes: int) -> np.ndarray:
+    """(group, frequency, channel block, phase, channel of the block, k of the group)."""
+    outputs, channels = weight.shape[:2]
+    width, groups = vectors * lanes, work.vectors // vectors
+    padded = np.zeros((work.vectors * lanes, *weight.shape[1:]), np.float32)
+    padded[:outputs] = weight
+    packed = np.zeros((groups, tiling.frequencies, work.parts(lanes), work.phases, lanes, width), np.float32)
+    by_channel = packed.transpose(1, 2, 4, 3, 0, 5)
+    whole, rest = divmod(channels, lanes)
+    for frequencies, part in transformed_weight(padded, tiling):
+        split = part.reshape(len(part), channels, work.phases, groups, width)
+        by_channel[frequencies, :whole] = split[:, : whole * lanes].reshape(len(part), whole, lanes, *split.shape[2:])
+        if rest:
+            by_channel[frequencies, whole, :rest] = split[:, whole * lanes :]
+    return packed
