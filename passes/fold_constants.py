@@ -25,7 +25,8 @@ def fold_constants(node: Node, uses: Uses) -> Node | None:
     if made > max(ALWAYS, GROWTH * given):
         return skip(f"{made} bytes computed from {given} bytes of constants are not worth storing")
     value = evaluate_node(inner, values)
-    return Constant(np.asarray(value[node.index] if isinstance(node, Result) else value, order="C"), origin=node.origin)
+    # A transposed weight stays a view: whoever packs it may well turn it back.
+    return Constant(np.asarray(value[node.index] if isinstance(node, Result) else value), origin=node.origin)
 
 
 def known(node: Node) -> np.ndarray | None:

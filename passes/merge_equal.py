@@ -36,8 +36,7 @@ class _Value:
         self.type, self.data = constant.type, constant.data
 
     def __hash__(self) -> int:
-        flat = self.data.reshape(-1)
-        return hash((self.type, flat[:: max(1, flat.size // 16)].tobytes()))
+        return hash((self.type, self.data.flat[:: max(1, self.data.size // 16)].tobytes()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Value) and self.type == other.type and self.data.tobytes() == other.data.tobytes()
