@@ -66,8 +66,10 @@ def _digest(pieces: Sequence[np.ndarray]) -> str:
 
 
 def is_saved(path: Any) -> bool:
-    """Whether there is a file that begins like a compiled model."""
+    """Whether there is a file that begins like a compiled model. Nothing is taken out of a pipe."""
     try:
+        if not pathlib.Path(path).is_file():
+            return False
         with pathlib.Path(path).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, TypeError, ValueError):
@@ -138,9 +140,9 @@ class SavedFile:
 
 
 def _open(path: pathlib.Path) -> BinaryIO:
-    if path.is_dir():
-        raise ModelError(f"{str(path)!r} is a folder; expected a compiled model")
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{str(path)!r} is {'a folder' if path.is_dir() else 'no regular file'}; expected a compiled model")
         return path.open("rb", buffering=0)  # type: ignore[return-value]
     except FileNotFoundError:
         raise ModelError(f"there is no file {str(path)!r}") from None

@@ -183,7 +183,9 @@ def test_not_a_compiled_model(tmp_path: pathlib.Path) -> None:
     assert "empty" in refused(tmp_path / "empty")
     assert "no compiled model" in refused(tmp_path / "text")
     assert "there is no file" in refused(tmp_path / "gone")
-    assert "folder" in refused(tmp_path)
+    assert "is a folder" in refused(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert "no regular file" in refused(tmp_path / "pipe") and not saved.is_saved(tmp_path / "pipe")
 
 
 def test_cut_off(file: pathlib.Path) -> None:
