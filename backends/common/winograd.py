@@ -19,6 +19,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .machine_model import FLOPS, core_and_stream
+
 FREQUENCIES_AT_ONCE = 8
 """Frequencies whose weights are transformed together: few enough that float64 needs little memory."""
 POINTS: dict[int, tuple[float, ...]] = {
@@ -157,13 +159,6 @@ class WinogradProblem:
 
 MOST_OUTPUTS = 8
 """Along one axis of a tile."""
-FLOPS = 110e9
-"""Operations a second that a core's products reach."""
-CORES, BANDWIDTH = 2, 40e9
-"""The model's machine: cores that share the memory from which all weights stream, and its bytes a second.
-
-It is the same for any number of threads, and the batch does not enter: an image must give the same bits alone and among others.
-"""
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
 HARMLESS_POINTS, POINT_PENALTY = 10, 0.03
@@ -189,7 +184,7 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
 def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
     """The tiling with the least estimated time; None where the direct algorithm is faster, or the accuracy forbids all."""
     weights = problem.channels * problem.outputs * math.prod(problem.kernel)
-    direct = _seconds(2 * problem.multiply_adds / FLOPS, weights)
+    direct = core_and_stream(2 * problem.multiply_adds / FLOPS, weights)
     best = min(candidates(problem, accuracy), key=lambda tiling: estimate(problem, tiling), default=None)
     return best if best is not None and estimate(problem, best) < direct else None
 
@@ -203,15 +198,10 @@ def worth_measuring(problem: WinogradProblem, accuracy: str, count: int) -> list
 
 
 def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
-    """Seconds of one image: products and transforms, and the stream of the transformed weights."""
+    """Seconds of one image: products and transforms, and the stream of the transformed weights, by the machine's model."""
     tiles = math.prod(tiling.tiles(problem.height, problem.width))
     weights = tiling.frequencies * tiling.phases * problem.channels * problem.outputs
     products = 2 * weights * tiles / FLOPS
     channels = -(-problem.channels // problem.lanes) * problem.lanes * tiling.phases
     transforms = TRANSFORM_SECONDS * tiles * tiling.frequencies * (channels + problem.outputs)
-    return _seconds(products + transforms, weights) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))
-
-
-def _seconds(core_seconds: float, weights: int) -> float:
-    """Of work that the cores share while weights stream in: each hides a part of the other."""
-    return math.hypot(core_seconds / CORES, 4 * weights / BANDWIDTH)
+    return core_and_stream(products + transforms, weights) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))

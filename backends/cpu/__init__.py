@@ -13,6 +13,7 @@ from ...engine.graph import Graph
 
 VECTOR_KERNELS = (
     "winograd",
+    "strassen",
     "convolution",
     "gemm",
     "pointwise",

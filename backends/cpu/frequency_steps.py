@@ -16,7 +16,7 @@ from .pack import padded_bias
 from .product import FLOPS_PER_SECOND, Map
 
 SHARED_BYTES = 8 << 20
-"""Transformed inputs up to this size are computed by a step of their own, so that threads can share output channels."""
+"""Transformed inputs up to this size may be computed by a step of their own, so that threads can share output channels."""
 
 
 @dc.dataclass(frozen=True)
@@ -50,16 +50,22 @@ def register_block(work: Work, registers: int) -> tuple[int, int]:
 
 
 class FrequencySteps:
-    """A layer's steps and their memory; `front` bytes of the scratch memory are kept for an input that is made there."""
+    """A layer's steps and their memory.
 
-    def __init__(self, node: Conv, work: Work, kernel: FrequencyKernel, machine: Machine, front: int = 0) -> None:
+    `front` bytes of the scratch memory are kept for an input that is made there. A V of more than `shared` bytes is made and used
+    block by block, in one step.
+    """
+
+    def __init__(
+        self, node: Conv, work: Work, kernel: FrequencyKernel, machine: Machine, front: int = 0, shared: int = SHARED_BYTES
+    ) -> None:
         self.node, self.work, self.kernel, self.machine, self.front = node, work, kernel, machine, front
         self.parts = work.parts(kernel.lanes)
         self.entries = self.parts * work.phases
         self.blocks, self.groups = -(-work.tiles // kernel.tiles), work.vectors // kernel.vectors
         self.v_frequency = 64 * (-(-self.entries * kernel.tiles * kernel.lanes * 4 // 64) | 1)
         self.v_block = kernel.frequencies * self.v_frequency
-        self.is_fused = self.blocks * self.v_block > SHARED_BYTES
+        self.is_fused = self.blocks * self.v_block > shared
         self.v_bytes = (machine.threads if self.is_fused else self.blocks) * self.v_block
         self.scratch = Scratch(front + self.v_bytes + machine.threads * kernel.work_bytes, shared=True)
 
