@@ -14,7 +14,6 @@ from .debug import dump, report
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Pass, Report, run_passes
-from .saved import is_saved
 from .session import Session
 from .source import GraphSource, Shapes, Source
 
@@ -100,12 +99,20 @@ def load_source(model: Any) -> Source:
         return model
     if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
         model = plugins.load("models", model)
-    if isinstance(model, str | os.PathLike) and is_saved(model):
-        raise ModelError(f"{os.fspath(model)!r} is compiled already; `tilewright run` takes it, and tilewright.open")
+    if isinstance(model, str | os.PathLike):
+        refuse_saved(model)
     frontend = "dsl" if callable(model) else "onnx"
     read = plugins.load("frontends", frontend)
     with stage(f"frontend {frontend}"):
         return read(model)
+
+
+def refuse_saved(path: str | os.PathLike[str]) -> None:
+    """ModelError for a file that needs no compilation."""
+    from .saved import is_saved  # here, so that importing Tilewright does not wait for it
+
+    if is_saved(path):
+        raise ModelError(f"{os.fspath(path)!r} is compiled already; `tilewright run` takes it, and tilewright.open")
 
 
 def load(model: Any, shapes: Shapes | None = None) -> Graph:

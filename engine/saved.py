@@ -22,7 +22,6 @@ import numpy as np
 
 from .backend import Stored
 from .errors import MachineError, ModelError
-from .files import write
 
 MAGIC = b"TILEWRIGHT MODEL"
 FORMAT = 1
@@ -33,6 +32,8 @@ PAGE = 4096
 
 def save(path: str | os.PathLike[str], header: Mapping[str, Any], plans: Sequence[Stored]) -> None:
     """Write the file as a whole, or raise MachineError and leave what was there."""
+    from .files import write  # here, because opening a model does not need it
+
     sizes = [sum(piece.nbytes for piece in plan.constants) for plan in plans]
     code = b"".join(plan.code for plan in plans)
     entries = [

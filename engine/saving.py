@@ -14,7 +14,6 @@ from . import plugins
 from .backend import Executable, Storable
 from .errors import ModelError, UnsupportedError
 from .graph import Graph
-from .saved import SavedFile, save
 from .session import Session
 from .source import InputSpec, Shapes
 
@@ -24,6 +23,8 @@ Key = tuple[tuple[tuple[int, ...], ...], tuple[bytes, ...]]
 
 def save_session(session: Session, path: str | os.PathLike[str]) -> None:
     """See Session.save."""
+    from .saved import save  # here, so that importing Tilewright does not wait for it
+
     plans = session.plans
     if not plans:
         raise ModelError(f"there is nothing to save yet: the shapes of {session.source.name} are open; {session.how_to_fix_shapes}")
@@ -51,6 +52,8 @@ def open_session(path: str | os.PathLike[str], verify: bool = False) -> Session:
     verify: also compare the constants with their checksums. Raises ModelError for a file that is damaged, of another version or no
     compiled model, MachineError where this machine lacks what the code needs.
     """
+    from .saved import SavedFile
+
     with SavedFile(path) as file:
         header = file.header
         if header["tilewright"] != _version():
