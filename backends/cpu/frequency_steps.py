@@ -18,6 +18,9 @@ from .product import FLOPS_PER_SECOND, Map
 SHARED_BYTES = 8 << 20
 """Transformed inputs up to this size may be computed by a step of their own, so that threads can share output channels."""
 
+ENOUGH_BLOCKS = 24
+"""With fewer, threads that share them would not finish together."""
+
 
 @dc.dataclass(frozen=True)
 class Work:
@@ -65,7 +68,7 @@ class FrequencySteps:
         self.blocks, self.groups = -(-work.tiles // kernel.tiles), work.vectors // kernel.vectors
         self.v_frequency = 64 * (-(-self.entries * kernel.tiles * kernel.lanes * 4 // 64) | 1)
         self.v_block = kernel.frequencies * self.v_frequency
-        self.is_fused = self.blocks * self.v_block > shared
+        self.is_fused = self.blocks * self.v_block > shared and self.blocks >= ENOUGH_BLOCKS
         self.v_bytes = (machine.threads if self.is_fused else self.blocks) * self.v_block
         self.scratch = Scratch(front + self.v_bytes + machine.threads * kernel.work_bytes, shared=True)
 

@@ -169,9 +169,13 @@ def lower(node: Node, machine: Machine) -> list[Call]:
     raise NoKernel("; ".join(reasons) or f"no kernel for {node.opname}")
 
 
+LEAST_GRAIN, MOST_GRAIN = 2e-6, 5e-6
+"""Seconds of work that are handed out at a time: enough to pay for the claim; but when one thread is done the others soon are."""
+
+
 def grain_for(units: int, work: float, threads: int) -> int:
-    """Units to hand out at a time: about four grains a thread, and none below two microseconds of `work` seconds in all."""
+    """Units to hand out at a time, of `work` seconds in all: about four grains a thread, more where these would take long."""
     if units <= 1 or threads == 1:
         return max(1, units)
-    fewest = int(np.ceil(units * 2e-6 / max(work, 1e-9)))
-    return max(1, min(units, max(fewest, units // (4 * threads))))
+    seconds = min(max(work / (4 * threads), LEAST_GRAIN), MOST_GRAIN)
+    return max(1, min(units, round(units * seconds / max(work, 1e-9))))
