@@ -9,6 +9,7 @@ import pytest
 
 import tilewright as tw
 from tilewright.backends.common.strassen import StrassenProblem, is_faster
+from tilewright.backends.cpu import frequency_steps
 from tilewright.backends.cpu import strassen as lowering
 from tilewright.backends.cpu.conv_strassen import strassen_weight
 from tilewright.backends.cpu.executable import NativeExecutable
@@ -76,6 +77,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name: str, shared: int, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     force.setattr(lowering, "SHARED_BYTES", shared)
+    force.setattr(frequency_steps, "ENOUGH_BLOCKS", 1)
     check(layer(rng, *SHAPES[name]), rng, ["strassen"] * (2 if shared else 1), target=target)
 
 
