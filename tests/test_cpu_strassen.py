@@ -137,8 +137,9 @@ def test_only_in_fast_accuracy(accuracy: str, force: pytest.MonkeyPatch, rng: np
 
 def test_the_rule() -> None:
     """Deep layers gain; large maps with few channels do not, and neither do weights that a few pixels use."""
-    deep = StrassenProblem(1024, 256, 14 * 14, 16)
+    deep = StrassenProblem(256, 1024, 14 * 14, 16)
     assert is_faster(deep)
     assert not is_faster(dc.replace(deep, channels=64, outputs=64, pixels=56 * 56))
+    assert not is_faster(dc.replace(deep, channels=768, outputs=128))
     assert not is_faster(dc.replace(deep, pixels=1))
-    assert not is_faster(dc.replace(deep, outputs=272))
+    assert not is_faster(dc.replace(deep, outputs=1040))

@@ -23,8 +23,12 @@ class StrassenProblem:
         return self.channels % (2 * self.lanes) == 0 and self.outputs % (2 * self.lanes) == 0
 
 
-INPUT_SECONDS, OUTPUT_SECONDS = 9e-9, 8e-9
-"""To transform a pair of pixels: for each pair of vectors that goes in, and that comes out."""
+INPUT_SECONDS, SHARED_INPUT_SECONDS, OUTPUT_SECONDS = 9e-9, 25e-9, 8e-9
+"""To transform a pair of pixels: for each pair of vectors that goes in, and that comes out.
+
+What goes in costs more where there are so few pairs that cores share what one of them has transformed.
+"""
+MANY_PAIRS = 336
 MARGIN = 1.035
 """Weights take 7/4 of the memory, so a smaller gain is not worth it."""
 
@@ -39,7 +43,8 @@ def estimate(problem: StrassenProblem) -> float:
     pairs = math.ceil(problem.pixels / 2)
     products = 7 * 2 * pairs * (problem.channels // 2) * (problem.outputs // 2) / FLOPS
     vectors_in, vectors_out = problem.channels // 2 / problem.lanes, problem.outputs // 2 / problem.lanes
-    transforms = pairs * (vectors_in * INPUT_SECONDS + vectors_out * OUTPUT_SECONDS)
+    input_seconds = INPUT_SECONDS if pairs >= MANY_PAIRS else SHARED_INPUT_SECONDS
+    transforms = pairs * (vectors_in * input_seconds + vectors_out * OUTPUT_SECONDS)
     return core_and_stream(products + transforms, 7 * problem.channels * problem.outputs // 4)
 
 
