@@ -106,7 +106,7 @@ def test_one_image_gives_the_same_bits_in_a_batch(rng: np.random.Generator) -> N
 def test_the_seven_products(rng: np.random.Generator) -> None:
     """The weight's side, checked against the definition with the sums of the other two sides written out."""
     weight, x = rng.standard_normal((4, 6)), rng.standard_normal((2, 6))
-    b = strassen_weight(weight, 1, 1).astype(np.float64).transpose(1, 2, 3, 0, 4).reshape(7, 3, 2)
+    b = strassen_weight(weight, 1, 1).data.astype(np.float64).transpose(1, 2, 3, 0, 4).reshape(7, 3, 2)
     (a11, a12), (a21, a22) = (np.split(row, 2) for row in x)
     p1, p2, p3, p4, p5, p6, p7 = (
         a @ m for a, m in zip((a11, a12, a12 - a21 - a22 + a11, a22, a21 + a22, a21 + a22 - a11, a11 - a21), b, strict=True)

@@ -15,14 +15,11 @@ import dataclasses as dc
 import functools
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
 from .machine_model import FLOPS, core_and_stream
 
-FREQUENCIES_AT_ONCE = 8
-"""Frequencies whose weights are transformed together: few enough that float64 needs little memory."""
 POINTS: dict[int, tuple[float, ...]] = {
     0: (),
     3: (0, 1, -1),
@@ -129,15 +126,13 @@ def phase_taps(weight: np.ndarray, tiling: Tiling) -> np.ndarray:
     return whole.reshape(*weight.shape[:2], r, s, r2, s2).transpose(0, 1, 3, 5, 2, 4).reshape(*weight.shape[:2], s * s2, r, r2)
 
 
-def transformed_weight(weight: np.ndarray, tiling: Tiling) -> Iterator[tuple[slice, np.ndarray]]:
-    """(k, c, taps, taps) as G g Gᵀ in float64: some frequencies at a time, and their (frequency, c, phase, k)."""
+def transformed_weight(weight: np.ndarray, tiling: Tiling) -> np.ndarray:
+    """(k, c, taps, taps) as G g Gᵀ in float64: (frequency, c, phase, k). Much memory for many k at once: give it some after others."""
     k, c = weight.shape[:2]
     rows, columns = tiling.matrices
-    both, taps = np.kron(rows.weight, columns.weight), math.prod(tiling.r)
+    taps = math.prod(tiling.r)
     lines = np.ascontiguousarray(phase_taps(weight, tiling).reshape(k, -1, taps).transpose(2, 1, 0), np.float64).reshape(taps, -1)
-    for start in range(0, len(both), FREQUENCIES_AT_ONCE):
-        part = both[start : start + FREQUENCIES_AT_ONCE]
-        yield slice(start, start + len(part)), (part @ lines).reshape(len(part), c, tiling.phases, k)
+    return (np.kron(rows.weight, columns.weight) @ lines).reshape(-1, c, tiling.phases, k)
 
 
 @dc.dataclass(frozen=True)
@@ -181,6 +176,7 @@ def candidates(problem: WinogradProblem, accuracy: str = "fast") -> list[Tiling]
     return found
 
 
+@functools.lru_cache(maxsize=4096)
 def choose(problem: WinogradProblem, accuracy: str = "fast") -> Tiling | None:
     """The tiling with the least estimated time; None where the direct algorithm is faster, or the accuracy forbids all."""
     weights = problem.channels * problem.outputs * math.prod(problem.kernel)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .emit import Emitter, Value
 from .frequency_product import FrequencyKernel, FrequencyWriter
+from .kernel import LateTable
 
 FREQUENCIES = 7
 
@@ -78,13 +79,17 @@ class _Writer(FrequencyWriter):
                     finish(two, 0, below)
 
 
-def strassen_weight(weight: np.ndarray, vectors: int, lanes: int) -> np.ndarray:
+def strassen_weight(weight: np.ndarray, vectors: int, lanes: int) -> LateTable:
     """(k, c) as (group, frequency, channel block, channel of the block, k of the group); k and c are even numbers of vectors."""
     k, c = weight.shape
-    wide = weight.astype(np.float64).T
-    b11, b12, b21, b22 = (wide[i * c // 2 : (i + 1) * c // 2, j * k // 2 : (j + 1) * k // 2] for i in (0, 1) for j in (0, 1))
-    t1 = b12 - b11
-    t2, t3 = b22 - t1, b22 - b12
-    all_seven = np.stack([b11, b21, b22, t2 - b21, t1, t2, t3]).astype(np.float32)
-    groups, width = k // 2 // (vectors * lanes), vectors * lanes
-    return np.ascontiguousarray(all_seven.reshape(FREQUENCIES, c // 2 // lanes, lanes, groups, width).transpose(3, 0, 1, 2, 4))
+    width, groups = vectors * lanes, k // 2 // (vectors * lanes)
+    b11, b12, b21, b22 = (weight[j * k // 2 : (j + 1) * k // 2, i * c // 2 : (i + 1) * c // 2] for i in (0, 1) for j in (0, 1))
+
+    def fill(target: np.ndarray) -> None:
+        b = [part.astype(np.float64).reshape(groups, width, c // 2) for part in (b11, b12, b21, b22)]
+        t1 = b[1] - b[0]
+        t2, t3 = b[3] - t1, b[3] - b[1]
+        for frequency, values in enumerate((b[0], b[2], b[3], t2 - b[2], t1, t2, t3)):
+            target[:, frequency] = values.reshape(groups, width, -1, lanes).transpose(0, 2, 3, 1)
+
+    return LateTable((groups, FREQUENCIES, c // 2 // lanes, lanes, width), np.dtype(np.float32), fill)

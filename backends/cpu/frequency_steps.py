@@ -6,8 +6,6 @@ import dataclasses as dc
 import math
 from typing import Any
 
-import numpy as np
-
 from ...engine.expression import IDENTITY
 from ...engine.ops import Conv
 from .frequency_product import UNROLL, FrequencyKernel
@@ -72,10 +70,11 @@ class FrequencySteps:
         self.v_bytes = (machine.threads if self.is_fused else self.blocks) * self.v_block
         self.scratch = Scratch(front + self.v_bytes + machine.threads * kernel.work_bytes, shared=True)
 
-    def calls(self, weight: np.ndarray, own: dict[str, Argument]) -> list[Call]:
+    def calls(self, weight: Table, own: dict[str, Argument]) -> list[Call]:
         """One fused step, or an input step and a product step. weight: (group, frequency, ...); own: what only this kernel takes."""
         arguments = self._numbers() | self._memory() | own
-        arguments |= {"weight": Table(weight), "weight_frequency": weight[0][0].nbytes, "weight_group": weight[0].nbytes}
+        group = weight.nbytes // weight.shape[0]
+        arguments |= {"weight": weight, "weight_frequency": group // weight.shape[1], "weight_group": group}
         kernel, work = self.kernel, self.work
         flops = 2 * kernel.frequencies * kernel.tiles * work.channels * work.phases * work.vectors * kernel.lanes
         seconds = self.blocks * flops / FLOPS_PER_SECOND

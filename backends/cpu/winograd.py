@@ -16,7 +16,7 @@ from ..common.problem import ConvProblem
 from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight, worth_measuring
 from .conv_winograd import WinogradKernel
 from .frequency_steps import FrequencySteps, Work, register_block
-from .kernel import Address, Call, Machine, NoKernel, lowers
+from .kernel import Address, Call, LateTable, Machine, NoKernel, lowers
 from .product import F4, constant_weight, epilogue_operands
 from .space_to_depth import fold_taps, folded_size, space_to_depth
 
@@ -118,18 +118,18 @@ def _calls(node: Conv, layer: _Layer, tiling: Tiling, machine: Machine) -> list[
     return [*first, *steps.calls(packed_weight(layer.weight, tiling, work, vectors, lanes), own)]
 
 
-def packed_weight(weight: np.ndarray, tiling: Tiling, work: Work, vectors: int, lanes: int) -> np.ndarray:
+def packed_weight(weight: np.ndarray, tiling: Tiling, work: Work, vectors: int, lanes: int) -> LateTable:
     """(group, frequency, channel block, phase, channel of the block, k of the group)."""
-    outputs, channels = weight.shape[:2]
-    width, groups = vectors * lanes, work.vectors // vectors
-    padded = np.zeros((work.vectors * lanes, *weight.shape[1:]), np.float32)
-    padded[:outputs] = weight
-    packed = np.zeros((groups, tiling.frequencies, work.parts(lanes), work.phases, lanes, width), np.float32)
-    by_channel = packed.transpose(1, 2, 4, 3, 0, 5)
+    channels, width = weight.shape[1], vectors * lanes
     whole, rest = divmod(channels, lanes)
-    for frequencies, part in transformed_weight(padded, tiling):
-        split = part.reshape(len(part), channels, work.phases, groups, width)
-        by_channel[frequencies, :whole] = split[:, : whole * lanes].reshape(len(part), whole, lanes, *split.shape[2:])
-        if rest:
-            by_channel[frequencies, whole, :rest] = split[:, whole * lanes :]
-    return packed
+
+    def fill(target: np.ndarray) -> None:
+        for start, group in zip(range(0, len(weight), width), target, strict=True):
+            part = transformed_weight(weight[start : start + width], tiling)
+            by_channel = group.transpose(0, 1, 3, 2, 4)[..., : part.shape[-1]]
+            by_channel[:, :whole] = part[:, : whole * lanes].reshape(len(part), whole, lanes, *part.shape[2:])
+            if rest:
+                by_channel[:, whole, :rest] = part[:, whole * lanes :]
+
+    shape = (work.vectors // vectors, tiling.frequencies, work.parts(lanes), work.phases, lanes, width)
+    return LateTable(shape, F4, fill)
