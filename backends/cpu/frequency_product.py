@@ -22,7 +22,7 @@ from .linear import Put
 F4 = np.dtype(np.float32)
 UNROLL = 4
 """Channels of one step of the product's inner loop."""
-AHEAD = 4096
+AHEAD = 16384
 """Weights are asked for so many bytes before they are read: each is read once or twice, and most come from memory."""
 POINTERS = ("x*", "weight*", "bias*", "y*", "v*", "work*")
 NUMBERS = (
