@@ -73,12 +73,11 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shared", [0, 1 << 30], ids=["one step", "two steps"])
+@pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes(name: str, shared: int, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    force.setattr(lowering, "SHARED_BYTES", shared)
-    force.setattr(frequency_steps, "ENOUGH_BLOCKS", 1)
-    check(layer(rng, *SHAPES[name]), rng, ["strassen"] * (2 if shared else 1), target=target)
+def test_shapes(name: str, steps: int, target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    force.setattr(frequency_steps, "BLOCKS_A_THREAD", 0 if steps == 1 else 1000)
+    check(layer(rng, *SHAPES[name]), rng, ["strassen"] * steps, target=target)
 
 
 def test_epilogue_with_residual_and_channel_scale(target: str, force: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

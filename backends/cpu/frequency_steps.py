@@ -13,11 +13,11 @@ from .kernel import Address, Argument, Call, Machine, Scratch, Table, grain_for
 from .pack import padded_bias
 from .product import FLOPS_PER_SECOND, Map
 
-SHARED_BYTES = 8 << 20
-"""Transformed inputs up to this size may be computed by a step of their own, so that threads can share output channels."""
+BLOCKS_A_THREAD = 6
+"""With so many blocks for each thread, one step does all of a block: its V stays in the cache of the core that made it.
 
-ENOUGH_BLOCKS = 24
-"""With fewer, threads that share them would not finish together."""
+With fewer, threads share the output channels of all blocks, so that they finish together.
+"""
 
 
 @dc.dataclass(frozen=True)
@@ -51,22 +51,16 @@ def register_block(work: Work, registers: int) -> tuple[int, int]:
 
 
 class FrequencySteps:
-    """A layer's steps and their memory.
+    """A layer's steps and their memory; `front` bytes of the scratch memory are kept for an input that is made there."""
 
-    `front` bytes of the scratch memory are kept for an input that is made there. A V of more than `shared` bytes is made and used
-    block by block, in one step.
-    """
-
-    def __init__(
-        self, node: Conv, work: Work, kernel: FrequencyKernel, machine: Machine, front: int = 0, shared: int = SHARED_BYTES
-    ) -> None:
+    def __init__(self, node: Conv, work: Work, kernel: FrequencyKernel, machine: Machine, front: int = 0) -> None:
         self.node, self.work, self.kernel, self.machine, self.front = node, work, kernel, machine, front
         self.parts = work.parts(kernel.lanes)
         self.entries = self.parts * work.phases
         self.blocks, self.groups = -(-work.tiles // kernel.tiles), work.vectors // kernel.vectors
         self.v_frequency = 64 * (-(-self.entries * kernel.tiles * kernel.lanes * 4 // 64) | 1)
         self.v_block = kernel.frequencies * self.v_frequency
-        self.is_fused = self.blocks * self.v_block > shared and self.blocks >= ENOUGH_BLOCKS
+        self.is_fused = self.blocks >= BLOCKS_A_THREAD * machine.threads
         self.v_bytes = (machine.threads if self.is_fused else self.blocks) * self.v_block
         self.scratch = Scratch(front + self.v_bytes + machine.threads * kernel.work_bytes, shared=True)
 

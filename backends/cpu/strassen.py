@@ -13,9 +13,6 @@ from .frequency_steps import FrequencySteps, Work, register_block
 from .kernel import Call, Machine, NoKernel, lowers
 from .product import F4, Map, constant_weight, epilogue_operands
 
-SHARED_BYTES = 1 << 20
-"""V is larger than the input, and computed in few operations: beyond the second-level cache a step of its own does not pay."""
-
 
 @lowers(Conv)
 def lower_strassen(node: Conv, machine: Machine) -> list[Call]:
@@ -40,7 +37,7 @@ def lower_strassen(node: Conv, machine: Machine) -> list[Call]:
         **{"y_half": y.image // 2, "channel_half": outputs // 2 * 4, **extras},
     }
     packed = strassen_weight(weight.reshape(outputs, channels), vectors, lanes)
-    return FrequencySteps(node, work, kernel, machine, shared=SHARED_BYTES).calls(packed, own)
+    return FrequencySteps(node, work, kernel, machine).calls(packed, own)
 
 
 def asked(node: Conv, problem: StrassenProblem, machine: Machine) -> bool:
