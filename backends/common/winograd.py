@@ -18,8 +18,6 @@ import math
 
 import numpy as np
 
-from .machine_model import FLOPS, core_and_stream
-
 POINTS: dict[int, tuple[float, ...]] = {
     0: (),
     3: (0, 1, -1),
@@ -154,6 +152,13 @@ class WinogradProblem:
 
 MOST_OUTPUTS = 8
 """Along one axis of a tile."""
+FLOPS = 110e9
+"""Operations a second that a core's products reach."""
+CORES, BANDWIDTH = 2, 40e9
+"""The model's machine: cores that share the memory from which all weights stream, and its bytes a second.
+
+It is the same for any number of threads, and the batch does not enter: an image must give the same bits alone and among others.
+"""
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
 HARMLESS_POINTS, POINT_PENALTY = 10, 0.03
@@ -194,10 +199,15 @@ def worth_measuring(problem: WinogradProblem, accuracy: str, count: int) -> list
 
 
 def estimate(problem: WinogradProblem, tiling: Tiling) -> float:
-    """Seconds of one image: products and transforms, and the stream of the transformed weights, by the machine's model."""
+    """Seconds of one image: products and transforms, and the stream of the transformed weights."""
     tiles = math.prod(tiling.tiles(problem.height, problem.width))
     weights = tiling.frequencies * tiling.phases * problem.channels * problem.outputs
     products = 2 * weights * tiles / FLOPS
     channels = -(-problem.channels // problem.lanes) * problem.lanes * tiling.phases
     transforms = TRANSFORM_SECONDS * tiles * tiling.frequencies * (channels + problem.outputs)
     return core_and_stream(products + transforms, weights) * (1 + POINT_PENALTY * max(0, tiling.points - HARMLESS_POINTS))
+
+
+def core_and_stream(seconds: float, weights: int) -> float:
+    """Seconds of work that the cores share while so many weights stream in: each hides a part of the other."""
+    return math.hypot(seconds / CORES, 4 * weights / BANDWIDTH)

@@ -13,7 +13,6 @@ from ...engine.graph import Graph
 
 VECTOR_KERNELS = (
     "winograd",
-    "strassen",
     "convolution",
     "gemm",
     "pointwise",
