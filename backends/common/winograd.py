@@ -161,7 +161,7 @@ It is the same for any number of threads, and the batch does not enter: an image
 """
 TRANSFORM_SECONDS = 1.2e-10
 """For one value of a transformed tile, in or out."""
-HARMLESS_POINTS, POINT_PENALTY = 10, 0.03
+HARMLESS_POINTS, POINT_PENALTY = 10, 0.06
 """Large tiles have larger errors: each point beyond those of F(4×4, 3×3) must win this share of the time."""
 
 
