@@ -1,51 +1,117 @@
-"""Winograd convolution F(m×m', r×r') on blocked values: the transforms around one matrix product a frequency."""
+"""Winograd convolution F(m×m', r×r') on blocked values: input transform, one matrix product a frequency, output transform.
+
+Tiles go in blocks, whose transformed input V and products M are small enough for the caches. Modes: "fused" does a block from input to
+output; "input" and "product" are the two halves, for layers with so few tiles that threads must share a block's output channels.
+"""
 
 from __future__ import annotations
 
 import dataclasses as dc
-from typing import ClassVar
+from collections.abc import Callable
 
 import numpy as np
 
+from ...engine.expression import Expression
+from ..common.llvm_expression import emit_expression
 from ..common.winograd import Tiling
 from .emit import Emitter, Value
-from .frequency_product import FrequencyKernel, FrequencyWriter
+from .frequency_product import F4, FrequencyProduct
+from .kernel import Kernel
 from .linear import Grid, Put, linear
+
+POINTERS = ("x*", "weight*", "bias*", "y*", "v*", "work*")
+NUMBERS = (
+    *("tiles", "blocks", "groups", "channel_blocks", "x_image", "x_block", "y_image", "y_block"),
+    *("v_block", "v_thread", "work_thread", "weight_group"),
+    *("height", "width", "out_height", "out_width", "pad_top", "pad_left", "tiles_across", "tiles_image"),
+)
 
 
 @dc.dataclass(frozen=True)
-class WinogradKernel(FrequencyKernel):
-    """y = epilogue(bias + Aᵀ [U ⊙ Bᵀ x B] A, *extras). A part of the input is a block of channels, which has an entry for each phase."""
+class WinogradKernel(Kernel):
+    """y = epilogue(bias + Aᵀ [U ⊙ Bᵀ x B] A, *extras) for `tiles` tiles at a time and `vectors` output vectors at a time."""
 
-    geometry: ClassVar[tuple[str, ...]] = (
-        *("height", "width", "out_height", "out_width", "pad_top", "pad_left", "tiles_across", "tiles_image"),
-    )
+    lanes: int
     tiling: Tiling
+    tiles: int
+    vectors: int
+    mode: str
+    epilogue: Expression
+    extras: tuple[str, ...]
 
     @property
-    def frequencies(self) -> int:
-        return self.tiling.frequencies
+    def signature(self) -> tuple[str, ...]:
+        extras = tuple(f"extra{i}*" for i in range(len(self.extras)))
+        images = tuple(f"extra{i}_image" for i in range(len(self.extras)))
+        return (*POINTERS, *NUMBERS, *FrequencyProduct.parameters, *extras, *images)
+
+    @property
+    def product(self) -> FrequencyProduct:
+        """What it does between the transforms."""
+        return FrequencyProduct(self.lanes, self.tiles, self.vectors, self.tiling.frequencies)
 
     @property
     def patch_bytes(self) -> int:
         """Room for one tile of vectors, its columns as far from each other as in the input."""
-        return self.frequencies * self.tiling.spacing[1] * self.lanes * 4
+        return self.tiling.frequencies * self.tiling.spacing[1] * self.lanes * 4
 
     @property
-    def room_bytes(self) -> int:
-        return 2 * self.patch_bytes
+    def work_bytes(self) -> int:
+        """Scratch memory of one thread: two tiles and the products of a block."""
+        return 2 * self.patch_bytes + self.product.nbytes
 
     def write(self, k: Emitter) -> None:
         _Writer(self, k).write()
 
 
-class _Writer(FrequencyWriter):
+class _Writer:
     """Emits one WinogradKernel."""
 
     def __init__(self, spec: WinogradKernel, k: Emitter) -> None:
-        super().__init__(spec, k)
-        self.spec, self.tiling, self.matrices = spec, spec.tiling, spec.tiling.matrices
-        self.half, self.patch = self.room, k.at(self.room, spec.patch_bytes)
+        self.spec, self.k = spec, k
+        self.vector = k.vector(F4, spec.lanes)
+        self.pixel = spec.lanes * 4
+        self.tiling, self.matrices = spec.tiling, spec.tiling.matrices
+        base = {name[:-1]: k.pointer(name[:-1]) for name in POINTERS}
+        self.x, self.weight, self.bias, self.y = (base[name] for name in ("x", "weight", "bias", "y"))
+        self.number = {name: k.argument(name) for name in spec.signature if not name.endswith("*")}
+        self.extra_base = [k.pointer(f"extra{i}") for i in range(len(spec.extras))]
+        self.v = k.at(base["v"], k.mul(k.thread, self.number["v_thread"]))
+        self.half = k.at(base["work"], k.mul(k.thread, self.number["work_thread"]))
+        self.patch = k.at(self.half, spec.patch_bytes)
+        self.products = k.at(self.patch, spec.patch_bytes)
+
+    def write(self) -> None:
+        k, number = self.k, self.number
+        with k.units() as unit:
+            if self.spec.mode == "input":
+                block, channel = k.divmod(unit.index, number["channel_blocks"])
+                self.transform_inputs(block, channel, k.add(channel, 1))
+            elif self.spec.mode == "product":
+                group, block = k.divmod(unit.index, number["blocks"])
+                self.outputs(block, group)
+            else:
+                self.transform_inputs(unit.index, k.integer(0), number["channel_blocks"])
+                with k.loop(0, number["groups"], nonempty=True) as group:
+                    self.outputs(unit.index, group.index)
+
+    def transform_inputs(self, block: Value, first: Value, last: Value) -> None:
+        """V of a block of tiles for some channel blocks; past the last tile the last one is repeated."""
+        k, number = self.k, self.number
+        v = k.at(self.v, k.mul(block, number["v_block"]))
+        with k.loop(0, self.spec.tiles, nonempty=True) as t:
+            tile = k.minimum(k.add(k.mul(block, self.spec.tiles), t.index), k.sub(number["tiles"], 1))
+            self.transform_input(tile, k.at(v, k.mul(t.index, self.pixel)), first, last)
+
+    def outputs(self, block: Value, group: Value) -> None:
+        """Products of a block of tiles and a group of output vectors, then their outputs."""
+        k, number, spec = self.k, self.number, self.spec
+        v = k.at(self.v, k.mul(block, number["v_block"]))
+        spec.product.emit(k, number, v, k.at(self.weight, k.mul(group, number["weight_group"])), self.products)
+        with k.loop(0, spec.tiles, nonempty=True) as t:
+            tile = k.add(k.mul(block, spec.tiles), t.index)
+            with k.when(k.b.icmp_signed("<", tile, number["tiles"])):
+                self.transform_output(tile, t.index, group)
 
     def place(self, tile: Value) -> tuple[Value, Value, Value]:
         """Image, and the first output row and column of a tile."""
@@ -62,6 +128,7 @@ class _Writer(FrequencyWriter):
         return k.add(k.mul(block, m * dilation), phase)
 
     def transform_input(self, tile: Value, v: Value, first: Value, last: Value) -> None:
+        """V of one tile, whose place in V is given, for some channel blocks."""
         k, number, (stride, column_stride) = self.k, self.number, self.tiling.strides
         image, row, column = self.place(tile)
         top, left = k.sub(k.mul(row, stride), number["pad_top"]), k.sub(k.mul(column, column_stride), number["pad_left"])
@@ -144,7 +211,7 @@ class _Writer(FrequencyWriter):
         y = Grid(self.y, k.mul(number["out_width"], down * self.pixel), across * self.pixel)
         with k.loop(0, spec.vectors, nonempty=True) as n:
             products = k.at(self.products, k.mul(k.add(k.mul(t, spec.vectors), n.index), self.pixel))
-            source = Grid(products, self.tiling.extent[1] * spec.product_stride, spec.product_stride)
+            source = Grid(products, self.tiling.extent[1] * spec.product.stride, spec.product.stride)
             vector = k.add(k.mul(group, spec.vectors), n.index)
             offset = k.add(k.add(k.mul(image, number["y_image"]), k.mul(vector, number["y_block"])), corner)
             finish = self.finisher(image, k.mul(vector, self.pixel), lambda i, j, offset=offset: k.add(offset, y.offset(k, i, j)))
@@ -162,3 +229,20 @@ class _Writer(FrequencyWriter):
         if dilation > 1:
             left = k.b.sdiv(k.add(left, dilation - 1), k.integer(dilation))
         return k.minimum(self.tiling.m[axis], left)
+
+    def finisher(self, image: Value, channel: Value, offset: Callable[[Value | int, Value | int], Value]) -> Put:
+        """What adds the bias to an output, applies the epilogue and stores it at offset(i, j) in y; `channel` is a vector's offset."""
+        k, spec = self.k, self.spec
+        bias, fixed = k.load(k.at(self.bias, channel), self.vector), dict[int, Value]()
+        for i, kind in enumerate(spec.extras):
+            if kind == "channel":
+                per_image = k.mul(image, self.number[f"extra{i}_image"])
+                fixed[i] = k.load(k.at(self.extra_base[i], k.add(per_image, channel)), self.vector)
+
+        def finish(row: Value | int, column: Value | int, value: Value) -> None:
+            at = offset(row, column)
+            extras = [fixed[i] if i in fixed else k.load(base, self.vector, at) for i, base in enumerate(self.extra_base)]
+            operands = [k.b.fadd(value, bias), *extras]
+            k.store(emit_expression(k, spec.epilogue, operands, [F4] * len(operands)), self.y, at)
+
+        return finish

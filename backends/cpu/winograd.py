@@ -15,10 +15,10 @@ from ..common.geometry import phases
 from ..common.problem import ConvProblem
 from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight, worth_measuring
 from .conv_winograd import WinogradKernel
-from .frequency_steps import FrequencySteps, Work, register_block
 from .kernel import Address, Call, LateTable, Machine, NoKernel, lowers
 from .product import F4, constant_weight, epilogue_operands
 from .space_to_depth import fold_taps, folded_size, space_to_depth
+from .winograd_steps import WinogradSteps, Work, register_block
 
 TILINGS_TO_MEASURE = 4
 
@@ -104,10 +104,10 @@ def _calls(node: Conv, layer: _Layer, tiling: Tiling, machine: Machine) -> list[
     work = Work(images * down * across, -(-outputs // lanes), layer.channels, tiling.phases)
     tiles, vectors = register_block(work, machine.target.registers)
     epilogue, kinds, extras = epilogue_operands(node, node.extras, node.epilogue, lanes)
-    kernel = WinogradKernel(lanes, tiles, vectors, "fused", epilogue, kinds, tiling)
+    kernel = WinogradKernel(lanes, tiling, tiles, vectors, "fused", epilogue, kinds)
     x_block = layer.size[0] * layer.size[1] * lanes * 4
     x_image = x_block * work.parts(lanes)
-    steps = FrequencySteps(node, work, kernel, machine, front=images * x_image if layer.folded else 0)
+    steps = WinogradSteps(node, work, kernel, machine, front=images * x_image if layer.folded else 0)
     x = Address(steps.scratch) if layer.folded else node.x
     own = {
         **{"x": x, "x_image": x_image, "x_block": x_block, "height": layer.size[0], "width": layer.size[1]},

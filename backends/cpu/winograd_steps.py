@@ -1,4 +1,4 @@
-"""The steps of a FrequencyKernel: which block of tiles and vectors fills the registers, where V and M lie, in one step or two."""
+"""The steps of a Winograd layer: which block of tiles and vectors fills the registers, where V and M lie, in one step or two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from ...engine.expression import IDENTITY
 from ...engine.ops import Conv
-from .frequency_product import UNROLL, FrequencyKernel
+from .conv_winograd import WinogradKernel
+from .frequency_product import UNROLL
 from .kernel import Address, Argument, Call, Machine, Scratch, Table, grain_for
 from .pack import padded_bias
 from .product import FLOPS_PER_SECOND, Map
@@ -50,16 +51,16 @@ def register_block(work: Work, registers: int) -> tuple[int, int]:
     return best[1:]
 
 
-class FrequencySteps:
+class WinogradSteps:
     """A layer's steps and their memory; `front` bytes of the scratch memory are kept for an input that is made there."""
 
-    def __init__(self, node: Conv, work: Work, kernel: FrequencyKernel, machine: Machine, front: int = 0) -> None:
+    def __init__(self, node: Conv, work: Work, kernel: WinogradKernel, machine: Machine, front: int = 0) -> None:
         self.node, self.work, self.kernel, self.machine, self.front = node, work, kernel, machine, front
         self.parts = work.parts(kernel.lanes)
         self.entries = self.parts * work.phases
         self.blocks, self.groups = -(-work.tiles // kernel.tiles), work.vectors // kernel.vectors
         self.v_frequency = 64 * (-(-self.entries * kernel.tiles * kernel.lanes * 4 // 64) | 1)
-        self.v_block = kernel.frequencies * self.v_frequency
+        self.v_block = kernel.tiling.frequencies * self.v_frequency
         self.is_fused = self.blocks >= BLOCKS_A_THREAD * machine.threads
         self.v_bytes = (machine.threads if self.is_fused else self.blocks) * self.v_block
         self.scratch = Scratch(front + self.v_bytes + machine.threads * kernel.work_bytes, shared=True)
@@ -70,7 +71,7 @@ class FrequencySteps:
         group = weight.nbytes // weight.shape[0]
         arguments |= {"weight": weight, "weight_frequency": group // weight.shape[1], "weight_group": group}
         kernel, work = self.kernel, self.work
-        flops = 2 * kernel.frequencies * kernel.tiles * work.channels * work.phases * work.vectors * kernel.lanes
+        flops = 2 * kernel.tiling.frequencies * kernel.tiles * work.channels * work.phases * work.vectors * kernel.lanes
         seconds = self.blocks * flops / FLOPS_PER_SECOND
         if self.is_fused:
             return [Call(kernel, arguments, self.blocks, grain_for(self.blocks, seconds, self.machine.threads))]
@@ -78,7 +79,7 @@ class FrequencySteps:
         first = self._half(dc.replace(kernel, mode="input", **silent), arguments, self.blocks * self.parts, 0.1 * seconds)
         return [first, self._half(dc.replace(kernel, mode="product"), arguments, self.blocks * self.groups, seconds)]
 
-    def _half(self, kernel: FrequencyKernel, arguments: dict[str, Argument], units: int, seconds: float) -> Call:
+    def _half(self, kernel: WinogradKernel, arguments: dict[str, Argument], units: int, seconds: float) -> Call:
         names = {name.rstrip("*") for name in kernel.signature}
         kept = {name: value for name, value in arguments.items() if name in names}
         return Call(kernel, kept, units, grain_for(units, seconds, self.machine.threads))
@@ -88,7 +89,7 @@ class FrequencySteps:
         left_over = self.work.channels - (self.parts - 1) * lanes
         return {
             **{"y": self.node, "y_image": y.image, "y_block": y.block, "bias": padded_bias(self.node.bias, self.node.type.shape[1], lanes)},
-            **{"tiles": self.work.tiles, "blocks": self.blocks, "groups": self.groups, "input_parts": self.parts},
+            **{"tiles": self.work.tiles, "blocks": self.blocks, "groups": self.groups, "channel_blocks": self.parts},
             **{"entries": self.entries, "entries_full": self.entries - self.work.phases, "channels_last": -(-left_over // UNROLL)},
         }
 
