@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .graph import Graph, Node, TensorType
+from .graph import Graph, Node
+from .tensor import TensorType
 
 ACCURACIES = ("fast", "strict", "exact")
 

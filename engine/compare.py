@@ -18,10 +18,11 @@ from . import plugins
 from .backend import Backend, Options
 from .compiler import load_source, resolve_passes
 from .errors import ModelError
-from .graph import Constant, Graph, Input, Node, TensorType
+from .graph import Constant, Graph, Input, Node
 from .printer import describe, node_names
 from .rewrite import Pass, run_passes
 from .source import specialize
+from .tensor import TensorType
 
 TOLERANCES = {2: 1e-2, 4: 1e-4, 8: 1e-10}
 """By bytes of a float: the largest difference over the largest value; half of it for the rms. Everything else must be equal."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses as dc
 import functools
-import math
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,59 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 
 from .errors import CompilerBug, ModelError
-
-
-def dtype_name(dtype: np.dtype) -> str:
-    """`float32` is f32, `int64` i64, `uint8` u8, `bool` bool."""
-    return "bool" if dtype.kind == "b" else f"{dtype.kind}{dtype.itemsize * 8}"
-
-
-@dc.dataclass(frozen=True)
-class Blocked:
-    """The physical order in which dimension `axis` is split into blocks and the block comes last.
-
-    A tensor (n, c, h, w) with `Blocked(axis=1, block=16)` lies in memory as (n, ceil(c/16), h, w, 16). Lanes past the end
-    of the last block are padding; what a kernel leaves there is finite.
-    """
-
-    axis: int
-    block: int
-
-
-@dc.dataclass(frozen=True)
-class TensorType:
-    """Element type, logical shape and physical layout (None: plain, row-major) of a value."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    layout: Blocked | None = None
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of logical elements."""
-        return math.prod(self.shape)
-
-    @property
-    def physical_shape(self) -> tuple[int, ...]:
-        """The shape of the array that holds the value: the logical one, with the blocked axis split."""
-        if self.layout is None:
-            return self.shape
-        axis, block = self.layout.axis, self.layout.block
-        return (*self.shape[:axis], -(-self.shape[axis] // block), *self.shape[axis + 1 :], block)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array that holds the value."""
-        return math.prod(self.physical_shape) * self.dtype.itemsize
-
-    def __str__(self) -> str:
-        marks = [f"{n}/{self.layout.block}" if self.layout and i == self.layout.axis else str(n) for i, n in enumerate(self.shape)]
-        return f"{dtype_name(self.dtype)}[{','.join(marks)}]"
-
+from .tensor import Blocked, TensorType
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -171,6 +118,10 @@ class Node:
         """Arithmetic operations of one execution (a multiply-add counts two); 0 for data movement."""
         return 0
 
+    def multiply_adds(self) -> int:
+        """Products that one execution of a convolution or matrix product sums; 0 for everything else."""
+        return 0
+
     def __repr__(self) -> str:
         return f"<{self.opname} {', '.join(map(str, self.types))}>"
 
@@ -264,6 +215,10 @@ class Graph:
     def flops(self) -> int:
         """Arithmetic operations of one run."""
         return sum(node.flops() for node in self.nodes)
+
+    def multiply_adds(self) -> int:
+        """What papers count: the products that the convolutions and matrix products of one run sum, and nothing else."""
+        return sum(node.multiply_adds() for node in self.nodes)
 
     def with_outputs(self, outputs: Sequence[Node]) -> Graph:
         """The same signature over other output nodes."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .expression import IDENTITY, Expression, render
-from .graph import Constant, Graph, Input, Node, Result, dtype_name
+from .graph import Constant, Graph, Input, Node, Result
+from .tensor import dtype_name
 
 
 def print_graph(graph: Graph) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 
 from .backend import Executable, result_types
 from .errors import ModelError
-from .graph import Graph, TensorType
+from .graph import Graph
 from .rewrite import Report
 from .source import NeedsValues, Releasable, Shapes, Source, apart, check_inputs, check_out, check_shape
+from .tensor import TensorType
 
 Build = Callable[[Callable[[], Graph], Report], Executable]
 """Makes a plan of the graph that the call gives; asked for so late, it belongs to nobody else."""

@@ -10,7 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .errors import ModelError
-from .graph import Graph, TensorType, dtype_name
+from .graph import Graph
+from .tensor import TensorType, dtype_name
 
 Shapes = Mapping[str, tuple[int, ...]]
 

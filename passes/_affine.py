@@ -9,9 +9,10 @@ import numpy as np
 
 from ..engine import expression as ex
 from ..engine.expression import Apply, Expression, Literal, Operand
-from ..engine.graph import Constant, Node, TensorType
+from ..engine.graph import Constant, Node
 from ..engine.ops import BatchNorm, Conv, ConvTranspose, MatMul
 from ..engine.rewrite import skip
+from ..engine.tensor import TensorType
 from ._regions import Product, channel_axis
 
 Affine = tuple[Any, Any]

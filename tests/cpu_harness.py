@@ -21,8 +21,9 @@ from tilewright.backends.cpu.kernel import Address, Argument, Call, Machine, Scr
 from tilewright.backends.cpu.program import Program, ProgramStep
 from tilewright.backends.cpu.target import Target, lacking
 from tilewright.engine.evaluate import evaluate, widen
-from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node, Result
+from tilewright.engine.graph import Constant, Graph, Input, Node, Result
 from tilewright.engine.ops.layout import from_physical, to_physical
+from tilewright.engine.tensor import Blocked
 
 TARGETS = [name for name in ("avx512", "avx2", "neon") if not lacking(name)]
 CANARY = 0xC5

@@ -11,8 +11,9 @@ import pytest
 from tilewright.engine.backend import Executable
 from tilewright.engine.compare import Verdict, compare, difference, layer_differences, load_backend, with_inner_values
 from tilewright.engine.errors import ModelError
-from tilewright.engine.graph import Constant, Graph, Input, Node, Result, TensorType
+from tilewright.engine.graph import Constant, Graph, Input, Node, Result
 from tilewright.engine.ops import Conv, TopK, pointwise
+from tilewright.engine.tensor import TensorType
 
 F32 = TensorType(np.dtype(np.float32), (3,))
 

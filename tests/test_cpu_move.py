@@ -9,8 +9,9 @@ from cpu_harness import check_node, operand, run_node, runs
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
 from tilewright.backends.cpu.strided import CopyKernel
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked, Constant, Node
+from tilewright.engine.graph import Constant, Node
 from tilewright.engine.ops import Concat, Expand, Gather, Pad, Reorder, Reshape, Slice, Transpose
+from tilewright.engine.tensor import Blocked
 
 DTYPES = ["f4", "f2", "u1", "f8", "?"]
 BLOCKS = [8, 16]

@@ -15,8 +15,9 @@ from tilewright.backends.cpu.kernel import Machine, lower
 from tilewright.backends.cpu.numba_kernel import Array, NumbaKernel
 from tilewright.backends.cpu.target import Target, lacking
 from tilewright.engine.errors import CompilerBug
-from tilewright.engine.graph import Blocked, Input, Node
+from tilewright.engine.graph import Input, Node
 from tilewright.engine.ops import GRU, LRN, LSTM, ArgReduce, CumSum, Gather, Pad, Reorder, Resize, ScatterND, Slice, TopK, Transpose
+from tilewright.engine.tensor import Blocked
 
 
 @dc.dataclass(frozen=True)

@@ -11,8 +11,9 @@ from cpu_harness import TARGETS, NodeRun, assert_close, check_node, expected, lo
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
 from tilewright.backends.cpu.target import Target
 from tilewright.engine.expression import Convert, Expression, Operand, apply
-from tilewright.engine.graph import Blocked, Constant
+from tilewright.engine.graph import Constant
 from tilewright.engine.ops import Pointwise
+from tilewright.engine.tensor import Blocked
 
 X, Y, Z = map(Operand, range(3))
 F4 = np.dtype(np.float32)

@@ -11,8 +11,8 @@ from cpu_harness import TARGETS, assert_close, expected, load_kernels, operand, 
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
 from tilewright.backends.cpu.pooling import lower_pool
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked
 from tilewright.engine.ops import AveragePool, MaxPool
+from tilewright.engine.tensor import Blocked
 
 F4 = np.dtype(np.float32)
 Shape = tuple[int, ...]

@@ -8,8 +8,8 @@ from cpu_harness import TARGETS, assert_close, check_node, expected, load_kernel
 
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked
 from tilewright.engine.ops import Reduce
+from tilewright.engine.tensor import Blocked
 
 F4 = np.dtype(np.float32)
 KINDS = ["sum", "mean", "max", "min", "prod"]

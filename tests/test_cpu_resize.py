@@ -8,9 +8,10 @@ import pytest
 from cpu_harness import check_node, operand
 
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked, Node
+from tilewright.engine.graph import Node
 from tilewright.engine.ops import Resize
 from tilewright.engine.ops.resize import COORDINATES, ROUNDINGS
+from tilewright.engine.tensor import Blocked
 
 
 def resize(

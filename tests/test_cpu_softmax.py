@@ -8,8 +8,8 @@ from cpu_harness import TARGETS, NodeRun, assert_close, check_node, expected, lo
 
 from tilewright.backends.cpu.kernel import Machine, lower
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Blocked
 from tilewright.engine.ops import Softmax
+from tilewright.engine.tensor import Blocked
 
 F4 = np.dtype(np.float32)
 Shape = tuple[int, ...]

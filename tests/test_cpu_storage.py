@@ -11,8 +11,9 @@ from tilewright.backends.cpu.constants import Constants
 from tilewright.backends.cpu.executable import NativeExecutable
 from tilewright.backends.cpu.kernel import LateTable, Table
 from tilewright.backends.cpu.layout import assign_layouts
-from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node
+from tilewright.engine.graph import Constant, Graph, Input, Node
 from tilewright.engine.ops import Concat, Conv, MaxPool, Pointwise, Reorder, Reshape, Slice, pointwise
+from tilewright.engine.tensor import Blocked
 
 LANES = 16
 

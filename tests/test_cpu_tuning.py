@@ -24,11 +24,12 @@ from tilewright.engine import expression as ex
 from tilewright.engine.backend import Options
 from tilewright.engine.errors import ModelError
 from tilewright.engine.evaluate import evaluate, widen
-from tilewright.engine.graph import Blocked, Constant, Graph, Input
+from tilewright.engine.graph import Constant, Graph, Input
 from tilewright.engine.knobs import knobs
 from tilewright.engine.ops import Conv, pointwise
 from tilewright.engine.ops.layout import from_physical
 from tilewright.engine.progress import working
+from tilewright.engine.tensor import Blocked
 from tilewright.frontends.dsl import conv, model, relu
 
 

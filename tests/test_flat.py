@@ -11,8 +11,9 @@ import pytest
 
 from tilewright.engine.evaluate import evaluate
 from tilewright.engine.expression import IDENTITY, apply
-from tilewright.engine.graph import Blocked, Constant, Graph, Input, Node, Result
+from tilewright.engine.graph import Constant, Graph, Input, Node, Result
 from tilewright.engine.ops import Conv, TopK, pointwise
+from tilewright.engine.tensor import Blocked
 from tilewright.engine.verify import verify
 
 COPIES: list[Callable[[Graph], Graph]] = [lambda g: pickle.loads(pickle.dumps(g)), copy.deepcopy]

@@ -16,10 +16,11 @@ import tilewright as tw
 from tilewright.engine import plugins, profiling, rest
 from tilewright.engine.backend import Itemized, Measurable, Options
 from tilewright.engine.cli.profile import print_lagging
-from tilewright.engine.graph import Blocked, Graph, Input, Node
+from tilewright.engine.graph import Graph, Input, Node
 from tilewright.engine.ops import Conv, MatMul, MaxPool
 from tilewright.engine.ops.layout import Reorder
 from tilewright.engine.profiling import CONTRACTIONS, Profile, Row
+from tilewright.engine.tensor import Blocked
 
 QUICK = ("--repeat", "1", "--threads", "2")
 

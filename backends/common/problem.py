@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses as dc
 
-from ...engine.graph import Blocked
 from ...engine.ops import Conv, ConvTranspose
+from ...engine.tensor import Blocked
 
 
 @dc.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...engine.graph import Blocked, Constant, Graph, Node
+from ...engine.graph import Constant, Graph, Node
 from ...engine.ops import (
     AveragePool,
     Concat,
@@ -32,6 +32,7 @@ from ...engine.ops import (
     Softmax,
     Transpose,
 )  # fmt: skip
+from ...engine.tensor import Blocked
 from .epilogue import is_direct
 
 Layout = Blocked | None

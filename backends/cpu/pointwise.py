@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...engine.expression import Expression, Operand, apply, flops
-from ...engine.graph import Constant, Node, TensorType
+from ...engine.graph import Constant, Node
 from ...engine.ops import Pointwise
 from ...engine.ops.layout import to_physical
+from ...engine.tensor import TensorType
 from ..common.llvm_expression import emit_expression, unsupported
 from .emit import Emitter, Value
 from .kernel import Argument, Call, Kernel, Machine, NoKernel, Table, grain_for, lowers

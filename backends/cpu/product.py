@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...engine import expression as ex
-from ...engine.graph import Blocked, Constant, Node, TensorType
+from ...engine.graph import Constant, Node
+from ...engine.tensor import Blocked, TensorType
 from ..common.geometry import Axis, Tap, rows, segments
 from ..common.schedule import TILE_OVERHEAD, Tile
 from .conv_direct import DirectConvKernel, tiles_of

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...engine.graph import TensorType
+from ...engine.tensor import TensorType
 from ..common.location import CONSTANTS, FIRST_INPUT, Location
 from .arena import Arena
 from .program import Program

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.graph import TensorType
+from ...engine.tensor import TensorType
 from .emit import I64, Emitter, Value
 from .kernel import NoKernel, Table
 

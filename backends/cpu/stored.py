@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...engine.errors import MachineError, ModelError
-from ...engine.graph import Blocked, Graph, TensorType
+from ...engine.graph import Graph
+from ...engine.tensor import Blocked, TensorType
 from ..common.location import Location
 from .arena import Arena
 from .codegen import ABI_VERSION

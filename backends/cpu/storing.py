@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...engine.backend import Stored
 from ...engine.errors import UnsupportedError
-from ...engine.graph import TensorType
+from ...engine.tensor import TensorType
 from ..common.location import CONSTANTS
 from . import codegen, image
 from .executable import NativeExecutable, Step

@@ -8,7 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from ...engine.graph import Node, TensorType
+from ...engine.graph import Node
+from ...engine.tensor import TensorType
 from .kernel import NoKernel, Table
 from .space import physical_strides
 

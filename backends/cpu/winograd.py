@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...engine.graph import Blocked
 from ...engine.ops import Conv
+from ...engine.tensor import Blocked
 from ..common.geometry import phases
 from ..common.problem import ConvProblem
 from ..common.winograd import Tiling, WinogradProblem, choose, transformed_weight, worth_measuring

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..compare import Difference, difference
-from ..graph import TensorType
 from ..rest import rest
+from ..tensor import TensorType
 from .engines import OURS, Task, check
 from .process import EngineFailed, Worker
 from .results import Result, Turnout

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler import compile, load_source
-from ..graph import TensorType
+from ..tensor import TensorType
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, positive, shapes
 from .classification import add_classification, print_classes, read_labels

@@ -13,7 +13,8 @@ import numpy as np
 from .. import expression as ex
 from ..errors import ModelError
 from ..expression import IDENTITY, Expression
-from ..graph import Node, TensorType, op, per_axis
+from ..graph import Node, op, per_axis
+from ..tensor import TensorType
 from .elementwise import epilogue_type
 
 Pads = tuple[tuple[int, int], ...]
@@ -39,6 +40,9 @@ class Convolution(Node):
     def kernel(self) -> tuple[int, ...]:
         """The spatial extents of the weight."""
         return self.weight.type.shape[2:]
+
+    def flops(self) -> int:
+        return 2 * self.multiply_adds() + self.type.size * ex.flops(self.epilogue)
 
 
 @op
@@ -79,9 +83,8 @@ class Conv(Convolution):
         result = np.moveaxis(total.reshape(k, n, *out), 0, 1)
         return ex.evaluate(self.epilogue, [add_bias(result, bias), *extras])
 
-    def flops(self) -> int:
-        per_output = 2 * math.prod(self.weight.type.shape[1:]) + ex.flops(self.epilogue)
-        return self.type.size * per_output
+    def multiply_adds(self) -> int:
+        return self.type.size * math.prod(self.weight.type.shape[1:])
 
 
 @op
@@ -123,8 +126,8 @@ class ConvTranspose(Convolution):
         result = total.reshape(n, k, *padded)[(slice(None), slice(None), *inside)]
         return ex.evaluate(self.epilogue, [add_bias(result, bias), *extras])
 
-    def flops(self) -> int:
-        return 2 * self.x.type.size * math.prod(self.weight.type.shape[1:]) + self.type.size * ex.flops(self.epilogue)
+    def multiply_adds(self) -> int:
+        return self.x.type.size * math.prod(self.weight.type.shape[1:])
 
 
 class Sliding(Protocol):

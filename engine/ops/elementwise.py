@@ -10,7 +10,8 @@ import numpy as np
 from .. import expression as ex
 from ..errors import ModelError
 from ..expression import Expression
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 
 
 @op

@@ -7,7 +7,8 @@ import dataclasses as dc
 import numpy as np
 
 from ..errors import ModelError
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 from .reduce import check_axis
 
 REDUCTIONS = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}

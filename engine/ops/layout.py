@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Blocked, Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import Blocked, TensorType
 
 
 @op

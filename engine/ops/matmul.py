@@ -9,7 +9,8 @@ import numpy as np
 from .. import expression as ex
 from ..errors import ModelError
 from ..expression import IDENTITY, Expression
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 from .elementwise import epilogue_type
 
 
@@ -42,4 +43,7 @@ class MatMul(Node):
         return ex.evaluate(self.epilogue, [product if bias is None else product + bias, *extras])
 
     def flops(self) -> int:
-        return self.type.size * (2 * self.a.type.shape[-1] + ex.flops(self.epilogue))
+        return 2 * self.multiply_adds() + self.type.size * ex.flops(self.epilogue)
+
+    def multiply_adds(self) -> int:
+        return self.type.size * self.a.type.shape[-1]

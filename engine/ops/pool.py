@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from ..errors import ModelError
-from ..graph import Node, TensorType, op, per_axis
+from ..graph import Node, op, per_axis
+from ..tensor import TensorType
 from .conv import Pads, taps
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from .. import expression as ex
 from ..errors import ModelError
 from ..expression import IDENTITY, Expression, apply
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 """For each direction whether it runs from the end to the start."""
@@ -72,9 +73,13 @@ class Recurrent(Node):
     def flops(self) -> int:
         """Two matrix products a step, the sums of the gates, and their functions."""
         time, directions, batch, h = self.types[0].shape
-        products = directions * self.gates * (2 * (self.x.type.shape[2] + h) + 2)
+        sums = 2 * directions * self.gates
         functions = sum(n * ex.flops(f) for d in activation_expressions(self) for n, f in zip(self.activation_uses, d, strict=True))
-        return time * batch * h * (products + functions)
+        return 2 * self.multiply_adds() + time * batch * h * (sums + functions)
+
+    def multiply_adds(self) -> int:
+        time, directions, batch, h = self.types[0].shape
+        return time * batch * h * directions * self.gates * (self.x.type.shape[2] + h)
 
 
 @op

@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import expression as ex
 from ..errors import ModelError
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 
 KINDS = ("sum", "mean", "max", "min", "prod")
 INDEX = np.dtype(np.int64)

@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from ..errors import ModelError
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from ..graph import Node, TensorType, op
+from ..graph import Node, op
+from ..tensor import TensorType
 from .reduce import check_axis
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
