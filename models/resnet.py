@@ -17,31 +17,31 @@ BRANCH_GAIN = 0.25
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def resnet18(image: Value) -> Value:
-    """ResNet-18, 1000 classes (logits): 11,689,512 parameters."""
+    """ResNet-18, 1000 classes (logits)."""
     return resnet(image, basic, (2, 2, 2, 2))
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def resnet34(image: Value) -> Value:
-    """ResNet-34, 1000 classes (logits): 21,797,672 parameters."""
+    """ResNet-34, 1000 classes (logits)."""
     return resnet(image, basic, (3, 4, 6, 3))
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def resnet50(image: Value) -> Value:
-    """ResNet-50, 1000 classes (logits): 25,557,032 parameters."""
+    """ResNet-50, 1000 classes (logits)."""
     return resnet(image, bottleneck, (3, 4, 6, 3))
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def resnet101(image: Value) -> Value:
-    """ResNet-101, 1000 classes (logits): 44,549,160 parameters."""
+    """ResNet-101, 1000 classes (logits)."""
     return resnet(image, bottleneck, (3, 4, 23, 3))
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def resnet152(image: Value) -> Value:
-    """ResNet-152, 1000 classes (logits): 60,192,808 parameters."""
+    """ResNet-152, 1000 classes (logits)."""
     return resnet(image, bottleneck, (3, 8, 36, 3))
 
 

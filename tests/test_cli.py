@@ -167,7 +167,7 @@ def test_compare_ends_with_1_where_backends_differ(cli: Command, monkeypatch: py
         ("ops", ["Conv ", "MaxPool", "LSTM", "Pointwise tanh", "max($0, 0)"]),
         ("passes", ["fold_batchnorm", "lstm|gru|rnn(x"]),
         ("backends", ["reference", "onnxruntime"]),
-        ("models", ["lenet5", "ResNet-18, 1000 classes"]),
+        ("models", ["lenet5", "ResNet-18, 1000 classes", "1,814,073,344  He, Zhang, Ren, Sun: Deep"]),
         ("knobs", ["TILEWRIGHT_DEBUG ", "TILEWRIGHT_CACHE_DIR"]),
     ],
 )

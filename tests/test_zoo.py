@@ -1,4 +1,4 @@
-"""The zoo: parameter counts and names, other shapes, and the same numbers as the ONNX export in onnxruntime."""
+"""Names of parameters and operators in zoo models, other input shapes, and what their exports give; all models: test_zoo_rows.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tilewright.engine import plugins
 from tilewright.engine.evaluate import evaluate
 from tilewright.engine.ops import Conv
 from tilewright.frontends import dsl as nn
-from tilewright.models import lenet5, resnet18, resnet34, resnet50, resnet101, resnet152
+from tilewright.models import lenet5, resnet18
 
 random = np.random.default_rng(5)
 
@@ -22,15 +22,6 @@ def run(model: nn.Model, *arrays: np.ndarray) -> list[np.ndarray]:
 
 def normal(*shape):
     return random.standard_normal(shape, np.float32)
-
-
-COUNTS = {lenet5: 61_706, resnet18: 11_689_512, resnet34: 21_797_672, resnet50: 25_557_032, resnet101: 44_549_160, resnet152: 60_192_808}
-
-
-@pytest.mark.parametrize("model", COUNTS, ids=lambda m: m.name)
-def test_parameter_counts(model):
-    assert model.parameter_count == COUNTS[model]
-    assert f"{COUNTS[model]:,}" in model.__doc__
 
 
 def test_parameter_names():
@@ -72,22 +63,9 @@ def test_a_session_takes_every_batch():
 
 
 def test_zoo_models_are_found_by_name():
-    assert set(plugins.available("models")) >= {m.name for m in COUNTS}
+    assert set(plugins.available("models")) >= {"lenet5", "resnet18"}
     assert plugins.load("models", "resnet18") is resnet18
     assert tw.load("lenet5").name == "lenet5"
-
-
-@pytest.mark.parametrize(("model", "shape"), [(lenet5, (1, 1, 28, 28)), (resnet18, (2, 3, 32, 32)), (resnet50, (1, 3, 32, 32))])
-def test_export_gives_the_same_numbers(model, shape):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    graph = tw.load(model, {"image": shape})
-    image = normal(*shape)
-    exported = plugins.load("frontends", "onnx.export")(graph).SerializeToString()
-    (theirs,) = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"]).run(None, {"image": image})
-    (ours,) = evaluate(graph, [image])
-    assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(ours).max()
-    (exact,) = tw.compile(graph, backend="reference", precision="float64", passes=[]).run({"image": image}).values()
-    assert np.abs(exact - theirs).max() <= 1e-4 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("accuracy", ["fast", "exact"])
@@ -103,9 +81,3 @@ def test_generated_kernels_give_the_numbers_of_the_export(model, shape, accuracy
         assert "0 numba steps, 0 numpy steps" in session.plan
         assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
         assert np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2)) <= 5e-5
-
-
-@pytest.mark.parametrize("model", [resnet18, resnet152], ids=lambda m: m.name)
-def test_activations_stay_in_range(model):
-    (logits,) = run(model, normal(1, 3, 32, 32))
-    assert 0.1 < logits.std() < 1000 and np.isfinite(logits).all()

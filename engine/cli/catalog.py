@@ -7,6 +7,7 @@ import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from .. import knobs, ops, plugins
 from ..backend import Options
@@ -54,10 +55,16 @@ def backends() -> Rows:
 
 
 def models() -> Rows:
-    """The zoo; resnet18 comes before resnet101."""
+    """The zoo, with what papers count at typical input shapes, and which papers; resnet18 comes before resnet101."""
     names = sorted(plugins.available("models"), key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
-    found = {name: plugins.load("models", name) for name in names}
-    return [[name, getattr(model, "summary", purpose(model))] for name, model in found.items()]
+    return [[name, *_described(plugins.load("models", name))] for name in names]
+
+
+def _described(model: Any) -> list[str]:
+    """What it is, parameters, multiply-adds, source; a model that somebody else offers may know only the first."""
+    if not hasattr(model, "parameter_count"):
+        return [purpose(model), "-", "-", "-"]
+    return [purpose(model), f"{model.parameter_count:,}", f"{model.multiply_adds:,}", model.source]
 
 
 def settings() -> Rows:
@@ -83,6 +90,6 @@ LISTS: dict[str, tuple[list[str], Callable[[], Rows]]] = {
     "ops": (["operator", "meaning"], operators),
     "passes": (["pass", "order", "equation"], passes),
     "backends": (["backend", "what it is"], backends),
-    "models": (["model", "what it is"], models),
+    "models": (["model", "what it is", "parameters", "multiply-adds", "source"], models),
     "knobs": (["variable", "now", "meaning"], settings),
 }

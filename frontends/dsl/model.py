@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -71,6 +72,17 @@ class Model:
     def parameter_count(self) -> int:
         """How many numbers are learned, as papers count them: without the running statistics of batch norms."""
         return sum(math.prod(p.shape) for p in self.declarations().values() if not p.statistic)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products that convolutions and matrix products sum in one run, at the typical input shapes."""
+        return _trace(self, _typical(self), _stand_in)[0].multiply_adds()
+
+    @property
+    def source(self) -> str:
+        """Where the network comes from: the parenthesis in the first line of its file's docstring; empty if there is none."""
+        heading = (inspect.getdoc(inspect.getmodule(self.function)) or "").partition("\n")[0]
+        return heading[heading.find("(") + 1 : heading.rfind(")")] if "(" in heading else ""
 
     def __call__(self, *values: Value) -> Any:
         """The layers of this model as part of the model that is being traced, under its present scope."""
