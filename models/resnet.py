@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..frontends.dsl import Value, batch_norm, conv, flatten, global_average_pool, linear, max_pool, model, relu, scope
+from ..frontends.dsl import Value, flatten, global_average_pool, linear, max_pool, model, relu, scope
+from .blocks import conv_norm
 
 Block = Callable[[Value, int, int], Value]
 WIDTHS = (64, 128, 256, 512)
@@ -47,7 +48,7 @@ def resnet152(image: Value) -> Value:
 
 def resnet(image: Value, block: Block, depths: tuple[int, ...], classes: int = 1000) -> Value:
     """The stem, a stage of `depth` blocks for each of `depths`, and the classifier."""
-    x = relu(conv_norm(image, 64, 7, stride=2, index=1))
+    x = relu(conv_norm(image, 64, 7, stride=2, names=names(1)))
     x = max_pool(x, 3, stride=2, pad=1)
     for stage, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True), start=1):
         for position in range(depth):
@@ -58,16 +59,16 @@ def resnet(image: Value, block: Block, depths: tuple[int, ...], classes: int = 1
 
 def basic(x: Value, width: int, stride: int) -> Value:
     """relu(3 x 3, 3 x 3, + x)"""
-    y = relu(conv_norm(x, width, 3, stride, index=1))
-    y = conv_norm(y, width, 3, index=2, gain=BRANCH_GAIN)
+    y = relu(conv_norm(x, width, 3, stride, names=names(1)))
+    y = conv_norm(y, width, 3, names=names(2), gain=BRANCH_GAIN)
     return relu(y + shortcut(x, width, stride))
 
 
 def bottleneck(x: Value, width: int, stride: int) -> Value:
     """relu(1 x 1 down, 3 x 3, 1 x 1 up to four times the width, + x)"""
-    y = relu(conv_norm(x, width, 1, index=1))
-    y = relu(conv_norm(y, width, 3, stride, index=2))
-    y = conv_norm(y, 4 * width, 1, index=3, gain=BRANCH_GAIN)
+    y = relu(conv_norm(x, width, 1, names=names(1)))
+    y = relu(conv_norm(y, width, 3, stride, names=names(2)))
+    y = conv_norm(y, 4 * width, 1, names=names(3), gain=BRANCH_GAIN)
     return relu(y + shortcut(x, 4 * width, stride))
 
 
@@ -76,10 +77,9 @@ def shortcut(x: Value, channels: int, stride: int) -> Value:
     if stride == 1 and x.shape[1] == channels:
         return x
     with scope("downsample"):
-        return batch_norm(conv(x, channels, 1, stride, bias=False, name="0"), name="1")
+        return conv_norm(x, channels, 1, stride, names=("0", "1"))
 
 
-def conv_norm(x: Value, channels: int, kernel: int, stride: int = 1, *, index: int, gain: float = 1.0) -> Value:
-    """batch_norm(conv(x)), padded so that stride 1 keeps the extents"""
-    x = conv(x, channels, kernel, stride, pad=kernel // 2, bias=False, name=f"conv{index}")
-    return batch_norm(x, gain=gain, name=f"bn{index}")
+def names(index: int) -> tuple[str, str]:
+    """What a convolution and its batch norm are called."""
+    return f"conv{index}", f"bn{index}"

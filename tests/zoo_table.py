@@ -38,4 +38,12 @@ RESIDUAL = [
     Row("resnet152", 60_192_808, 11.514e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
 ]
 
-ROWS = {row.model: row for group in (CLASSICS, RESIDUAL) for row in group}
+INCEPTION: list[Row] = []
+
+MOBILE: list[Row] = []
+
+PIXELS: list[Row] = []
+
+OTHER_AXES: list[Row] = []
+
+ROWS = {row.model: row for group in (CLASSICS, RESIDUAL, INCEPTION, MOBILE, PIXELS, OTHER_AXES) for row in group}
