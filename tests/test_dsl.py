@@ -17,7 +17,7 @@ from tilewright.models import lenet5, resnet18
 
 random = np.random.default_rng(5)
 WRONG: Any = np.ones((2, 2))
-UNKNOWN: Any = "full"
+UNKNOWN: Any = "half"
 
 
 def run(model: nn.Model, *arrays: np.ndarray) -> list[np.ndarray]:
@@ -200,7 +200,7 @@ def test_outputs_are_named_by_what_is_returned():
     [
         (lambda x: nn.conv(x, 4, 9), r"conv\(f32\[2,3,5,5\].*from 'conv1'.*kernel is larger"),
         (lambda x: nn.conv(x, 4, 3, groups=2), "conv: 3 channels do not divide into 2 groups"),
-        (lambda x: nn.conv(x, 4, 3, pad=UNKNOWN), """expected pad as numbers, "same" or "valid", got 'full'"""),
+        (lambda x: nn.conv(x, 4, 3, pad=UNKNOWN), """expected pad as numbers, "same", "valid" or "full", got 'half'"""),
         (lambda x: nn.conv(x, 4, (3, 3, 3)), "conv: expected one number or 2"),
         (lambda x: nn.conv(nn.flatten(x), 4, 3), r"conv: expected floating-point x \(n, c, \*spatial\), got f32\[2,75\]"),
         (lambda x: nn.conv(x.astype(np.int32), 4, 3), "expected floating-point x"),

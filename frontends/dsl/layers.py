@@ -31,17 +31,26 @@ def conv(
 ) -> Value:
     """Convolution of x (n, c, *spatial) to (n, channels, *spatial'); one number for kernel, stride, ... stands for every spatial axis.
 
-    pad: zeros on both sides, one (before, after) pair an axis, "valid" (none), or "same" (ceil(extent / stride) results).
+    pad: zeros on both sides, one (before, after) pair an axis, "valid" (none), "same" (ceil(extent / stride) results)
+        or "full" (every window that meets x).
     groups: how many independent parts the channels fall into; x's channel count makes it depthwise.
     Parameters: weight (channels, c / groups, *kernel), bias (channels,).
     """
-    spatial = spatial_extents(x, "conv")
-    extents, strides, dilations = (per_axis(v, len(spatial), "conv") for v in (kernel, stride, dilation))
+    extents = per_axis(kernel, len(spatial_extents(x, "conv")), "conv")
     share = divided(x.shape[1], groups, "conv")
     weight = parameter("weight", (channels, share, *extents), he_normal(share * math.prod(extents)), dtype=x.dtype)
     added = parameter("bias", (channels,), normal(0, 0.1), dtype=x.dtype) if bias else None
+    return convolve(x, weight, added, stride, pad, dilation, groups)
+
+
+def convolve(
+    x: Value, weight: Value, bias: Value | None = None, stride: PerAxis = 1, pad: Window = 0, dilation: PerAxis = 1, groups: int = 1
+) -> Value:
+    """What `conv` computes, with a weight (channels, c / groups, *kernel) and a bias that were made before: masked, turned, used twice."""
+    spatial, extents = spatial_extents(x, "conv"), as_value(weight, "conv").shape[2:]
+    strides, dilations = (per_axis(v, len(spatial), "conv") for v in (stride, dilation))
     pads = window_pads(pad, spatial, extents, strides, dilations, "conv")
-    return apply(Conv, x, weight, added, strides=strides, pads=pads, dilations=dilations, groups=groups)
+    return apply(Conv, x, weight, bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
 
 
 @layer

@@ -13,7 +13,7 @@ from .value import Value, apply, as_value
 PerAxis = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
 Pairs = tuple[tuple[int, int], ...]
-Window = PerAxis | Pairs | Literal["same", "valid"]
+Window = PerAxis | Pairs | Literal["same", "valid", "full"]
 """Padding: the same on both sides, (before, after) pairs, or by name."""
 
 
@@ -60,13 +60,15 @@ def per_axis(value: PerAxis, axes: int, what: str) -> tuple[int, ...]:
 def window_pads(
     pad: Window, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], what: str
 ) -> Pairs:
-    """(before, after) for each axis. "same" makes ceil(extent / stride) results, the odd zero at the end."""
+    """(before, after) for each axis. "same": ceil(extent / stride) results, the odd zero at the end; "full": every window that meets x."""
     if pad == "valid":
         return ((0, 0),) * len(spatial)
+    if pad == "full":
+        return tuple((reach, reach) for reach in ((n - 1) * d for n, d in zip(kernel, dilations, strict=True)))
     if pad == "same":
         return tuple(map(_same, spatial, kernel, strides, dilations))
     if isinstance(pad, str):
-        raise ModelError(f'{what}: expected pad as numbers, "same" or "valid", got {pad!r}')
+        raise ModelError(f'{what}: expected pad as numbers, "same", "valid" or "full", got {pad!r}')
     if isinstance(pad, int):
         return ((pad, pad),) * len(spatial)
     pairs = tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in pad)
