@@ -42,8 +42,8 @@ class Preprocessing:
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise ModelError(f"{name}: expected 1 or {self.channels} numbers for order {self.order}, got {len(getattr(self, name))}")
-        if 0 in self.std:
-            raise ModelError("std: expected numbers other than 0")
+        if 0 in (*self.std, self.scale):
+            raise ModelError("std and scale: expected numbers other than 0")
         if min((*(self.resize or ()), *(self.crop or ()), self.resize_short or 1)) < 1:
             raise ModelError("expected sizes of at least 1 pixel")
 
@@ -66,6 +66,14 @@ def read_picture(path: str | pathlib.Path, how: Preprocessing, dtype: np.dtype |
     return np.ascontiguousarray(_converted(laid_out[None], np.dtype(dtype or np.float32)))
 
 
+def pixels_of(model_input: np.ndarray, how: Preprocessing) -> np.ndarray:
+    """The way back from one picture (c, h, w), or (h, w, c) for layout nhwc: red, green and blue, or grey, (h, w, c) of 0..255."""
+    channels_last = model_input if how.layout == "nhwc" else model_input.transpose(1, 2, 0)
+    pixels = (channels_last.astype(np.float64) * np.array(how.std) + np.array(how.mean)) / how.scale
+    ordered = pixels[:, :, ::-1] if how.order == "bgr" else pixels
+    return np.clip(np.rint(ordered), 0, 255).astype(np.uint8)
+
+
 def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """To an integer dtype the nearest number that it can hold."""
     if dtype.kind not in "iu":
@@ -76,16 +84,16 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _opened(path: str | pathlib.Path, how: Preprocessing) -> Any:
     """The picture upright, in RGB or grey. Transparency is dropped, as Pillow's convert does."""
-    pillow = _pillow("PIL.Image")
+    image = pillow("PIL.Image")
     if not pathlib.Path(path).is_file():
         raise ModelError(f"no picture {str(path)!r}: there is no such file")
     try:
-        with pillow.open(path) as stored:
-            upright = _pillow("PIL.ImageOps").exif_transpose(stored)
+        with image.open(path) as stored:
+            upright = pillow("PIL.ImageOps").exif_transpose(stored)
             if upright.mode.startswith("I;16"):
-                upright = pillow.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                upright = image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return upright.convert("L" if how.order == "grey" else "RGB")
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
         raise ModelError(f"{str(path)!r} cannot be read as a picture: {error}") from error
 
 
@@ -94,7 +102,7 @@ def _resized(picture: Any, how: Preprocessing) -> Any:
     if how.resize_short:
         short = min(picture.size)
         size = tuple(int(how.resize_short * side / short) for side in picture.size)
-    return picture if size == picture.size else picture.resize(size, _pillow("PIL.Image").Resampling.BILINEAR)
+    return picture if size == picture.size else picture.resize(size, pillow("PIL.Image").Resampling.BILINEAR)
 
 
 def _cropped(picture: Any, how: Preprocessing, path: str | pathlib.Path) -> Any:
@@ -107,7 +115,7 @@ def _cropped(picture: Any, how: Preprocessing, path: str | pathlib.Path) -> Any:
     return picture.crop((left, top, left + crop_width, top + crop_height))
 
 
-def _pillow(module: str) -> Any:
+def pillow(module: str) -> Any:
     """Pillow, imported when the first picture is read."""
     try:
         return importlib.import_module(module)

@@ -13,6 +13,7 @@ import pytest
 from command_line import REFERENCE, ROOT, Command, assert_wrong_input
 
 import tilewright as tw
+from tilewright.engine import classification as scoring
 from tilewright.engine import plugins
 from tilewright.engine.cli import classification, console, files
 from tilewright.engine.errors import CompilerBug, MachineError, ModelError
@@ -122,15 +123,15 @@ def test_scores_become_probabilities(rng: np.random.Generator, capsys: pytest.Ca
     powers = np.exp(scores[1, :, 0, 0])
     assert [int(row[2]) for row in rows if row[0] == "1"] == list(np.argsort(-powers))
     assert float(rows[7][1]) == pytest.approx(powers.max() / powers.sum(), abs=0.01)
-    assert classification.looks_like_probabilities(np.full((3, 4), 0.25))
-    assert not classification.looks_like_probabilities(np.array([[0.5, 0.4], [0.5, 0.5]]))
+    assert scoring.looks_like_probabilities(np.full((3, 4), 0.25))
+    assert not scoring.looks_like_probabilities(np.array([[0.5, 0.4], [0.5, 0.5]]))
 
 
 def test_labels_pick_the_output_they_fit() -> None:
     outputs = {"boxes": np.ones((1, 4)), "classes": np.ones((1, 3, 1))}
-    assert classification.class_scores(outputs, ["a", "b", "c"])[0] == "classes"
+    assert scoring.class_scores(outputs, ["a", "b", "c"])[0] == "classes"
     with pytest.raises(ModelError, match=r"there are 2 labels, got boxes \(1, 4\), classes"):
-        classification.class_scores(outputs, ["a", "b"])
+        scoring.class_scores(outputs, ["a", "b"])
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tilewright.engine.errors import MachineError, ModelError
-from tilewright.engine.images import Preprocessing, read_picture
+from tilewright.engine.images import Preprocessing, pixels_of, read_picture
 
 REAL_MODELS = pathlib.Path(__file__).parents[2] / "shared" / "models"
 PLAIN = Preprocessing()
@@ -38,6 +38,13 @@ def test_mean_and_std_are_in_the_models_channel_order(picture: pathlib.Path, pix
     blue, green, red = (pixels[:, :, i].astype(np.float64) for i in (2, 1, 0))
     expected = np.stack([(blue / 2 - 1) / 2, (green / 2 - 2) / 4, (red / 2 - 3) / 8], -1)
     np.testing.assert_allclose(read_picture(picture, how), expected[None], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "how", [PLAIN, Preprocessing(order="bgr", scale=1 / 255, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1)), Preprocessing(layout="nhwc")]
+)
+def test_the_way_back_to_pixels(how: Preprocessing, picture: pathlib.Path, pixels: np.ndarray) -> None:
+    np.testing.assert_array_equal(pixels_of(read_picture(picture, how)[0], how), pixels)
 
 
 def test_grey(picture: pathlib.Path, pixels: np.ndarray) -> None:
@@ -108,6 +115,7 @@ def test_what_is_no_picture(tmp_path: pathlib.Path, picture: pathlib.Path) -> No
         {"mean": (1, 2)},
         {"std": (1, 2, 3), "order": "grey"},
         {"std": (1, 0, 1)},
+        {"scale": 0.0},
         {"resize": (4, 4), "resize_short": 4},
         {"crop": (0, 4)},
     ],

@@ -21,7 +21,7 @@ FORMATS = "--input NAME=FILE.npy, --image FILE or --random"
 def gather(source: Source, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """One checked array for each input of the model. Raises ModelError that lists the inputs when some are not given."""
     given = from_files(source.inputs, arguments.input)
-    given |= _from_pictures(source.inputs, arguments, given)
+    given |= from_pictures(source.inputs, arguments, given)
     if arguments.random:
         rng, known = np.random.default_rng(arguments.seed), {n: a.shape for n, a in given.items()}
         fixed = require_shapes(source, shapes(arguments) | known)
@@ -70,7 +70,7 @@ def random_array(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generat
     return rng.integers(0, 256 if spec.dtype == np.uint8 else 2, shape).astype(spec.dtype)
 
 
-def _from_pictures(specs: Sequence[InputSpec], arguments: argparse.Namespace, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def from_pictures(specs: Sequence[InputSpec], arguments: argparse.Namespace, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The pictures as one batch, for the input they name or the only one that takes pictures."""
     if not arguments.image:
         return {}
