@@ -52,7 +52,8 @@ from .functions import (
 from .initial import he_normal, normal, uniform
 
 # Layers with parameters
-from .layers import batch_norm, conv, conv_transpose, group_norm, layer_norm, linear, prelu
+from .layers import batch_norm, conv, conv_transpose, convolve, group_norm, layer_norm, linear, prelu
+from .local import locally_connected, unfold
 
 # A model, and how its layers are named
 from .model import Model, dsl, model
@@ -75,6 +76,7 @@ __all__ = [
     "constant",
     "conv",
     "conv_transpose",
+    "convolve",
     "dsl",
     "elu",
     "exp",
@@ -93,6 +95,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "local_response_norm",
+    "locally_connected",
     "log",
     "matmul",
     "max_pool",
@@ -119,6 +122,7 @@ __all__ = [
     "tanh",
     "total",
     "transpose",
+    "unfold",
     "uniform",
     "upsample",
     "where",
