@@ -8,6 +8,9 @@ from ..frontends.dsl import Value, batch_norm, conv, global_average_pool, relu, 
 
 Activation = Callable[[Value], Value]
 
+BRANCH_GAIN = 0.25
+"""How strongly a residual branch starts: the sum of 50 of them must stay in range."""
+
 
 def conv_norm(
     x: Value,
