@@ -6,6 +6,10 @@ import dataclasses as dc
 from collections.abc import Mapping
 
 TORCHVISION = "torchvision 0.28: sum of numel over parameters(), FlopCounterMode / 2"
+ALEXNET = (
+    "by hand, layer by layer: parameters 34,944 + 307,456 + 885,120 + 663,936 + 442,624 + 37,752,832 + 16,781,312 + 4,097,000; "
+    "multiply-adds (millions) 105.415 + 223.949 + 149.520 + 112.140 + 74.760 + 37.749 + 16.777 + 4.096"
+)
 
 
 @dc.dataclass(frozen=True)
@@ -28,6 +32,15 @@ class Row:
 
 CLASSICS = [
     Row("lenet5", 61_706, 416_520, "by hand: 61,706 = 156 + 2,416 + 48,120 + 10,164 + 850", {"image": (3, 1, 28, 28)}),
+    Row("alexnet", 60_965_224, 724_406_816, ALEXNET, {"image": (2, 3, 99, 113)}),
+    Row("alexnet_single", 61_100_840, 714.2e6, TORCHVISION, {"image": (2, 3, 95, 127)}),
+    Row("vgg11", 132_863_336, 7.609e9, TORCHVISION, {"image": (2, 3, 45, 64)}),
+    Row("vgg13", 133_047_848, 11.308e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
+    Row("vgg16", 138_357_544, 15.470e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
+    Row("vgg16_bn", 138_365_992, 15.470e9, TORCHVISION, {"image": (1, 3, 32, 32)}),
+    Row("vgg19", 143_667_240, 19.632e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
+    Row("squeezenet1_0", 1_248_424, 818.9e6, TORCHVISION, {"image": (1, 3, 67, 90)}),
+    Row("squeezenet1_1", 1_235_496, 349.2e6, TORCHVISION, {"image": (2, 3, 67, 90)}),
 ]
 
 RESIDUAL = [
