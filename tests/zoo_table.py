@@ -53,7 +53,25 @@ RESIDUAL = [
 
 INCEPTION: list[Row] = []
 
-MOBILE: list[Row] = []
+MOBILE = [
+    Row("mobilenet_v2", 3_504_872, 300.8e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("mobilenet_v3_large", 5_483_032, 216.6e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("mobilenet_v3_small", 2_542_856, 56.51e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("mnasnet1_0", 4_383_312, 314.4e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("mnasnet_a1", 3_887_038, 311.6e6, "timm 1.0 semnasnet_100: numel of parameters(), FlopCounterMode / 2", {"image": (2, 3, 64, 64)}),
+    Row("efficientnet_b0", 5_288_548, 385.8e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("efficientnet_b1", 7_794_184, 686.8e6, TORCHVISION, {"image": (1, 3, 48, 48)}),
+    Row("efficientnet_b2", 9_109_994, 993.6e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("efficientnet_b3", 12_233_232, 1.827e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("efficientnet_b4", 19_341_616, 4.394e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("efficientnet_b5", 30_389_784, 10.266e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("efficientnet_b6", 43_040_704, 19.068e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("efficientnet_b7", 66_347_960, 37.746e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("shufflenet_v2_x0_5", 1_366_792, 40.48e6, TORCHVISION, {"image": (2, 3, 64, 64)}, ci=False),
+    Row("shufflenet_v2_x1_0", 2_278_604, 144.9e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("shufflenet_v2_x1_5", 3_503_624, 295.8e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("shufflenet_v2_x2_0", 7_393_996, 583.3e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+]
 
 PIXELS: list[Row] = []
 
