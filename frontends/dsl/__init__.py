@@ -35,6 +35,7 @@ from .functions import (
     relu,
     relu6,
     reshape,
+    resize,
     sigmoid,
     silu,
     softmax,
@@ -48,6 +49,9 @@ from .functions import (
     where,
 )
 
+# Positions that are data
+from .indexing import embedding, gather, scatter_sum
+
 # How parameters start
 from .initial import he_normal, normal, uniform
 
@@ -55,8 +59,13 @@ from .initial import he_normal, normal, uniform
 from .layers import batch_norm, conv, conv_transpose, convolve, group_norm, layer_norm, linear, prelu
 from .local import locally_connected, unfold
 
-# A model, and how its layers are named
+# A model
 from .model import Model, dsl, model
+
+# Pooling into a given number of results
+from .regions import adaptive_average_pool, adaptive_max_pool, fractional_max_pool
+
+# How layers are named
 from .trace import layer, scope
 
 # What layers are made of
@@ -68,6 +77,8 @@ from .windows import average_pool, max_pool
 __all__ = [
     "Model",
     "Value",
+    "adaptive_average_pool",
+    "adaptive_max_pool",
     "apply",
     "average_pool",
     "batch_norm",
@@ -79,9 +90,12 @@ __all__ = [
     "convolve",
     "dsl",
     "elu",
+    "embedding",
     "exp",
     "expand",
     "flatten",
+    "fractional_max_pool",
+    "gather",
     "gelu",
     "global_average_pool",
     "global_max_pool",
@@ -112,6 +126,8 @@ __all__ = [
     "relu",
     "relu6",
     "reshape",
+    "resize",
+    "scatter_sum",
     "scope",
     "sigmoid",
     "silu",
