@@ -156,6 +156,18 @@ def test_upsampling():
     np.testing.assert_allclose(blended[0, 1, 0], np.interp(places, np.arange(4), x[0, 1, 0]), rtol=1e-5, atol=1e-6)
 
 
+def test_resizing_to_given_extents():
+    x = normal(1, 2, 3, 4)
+    (picked,) = run(layer_of(lambda x: nn.resize(x, (7, 3)), 1, 2, 3, 4), x)
+    np.testing.assert_array_equal(picked, x[:, :, [0, 0, 0, 1, 1, 2, 2]][..., [0, 1, 2]])
+    (blended,) = run(layer_of(lambda x: nn.resize(x, (3, 7), "linear"), 1, 2, 3, 4), x)
+    places = (np.arange(7) + 0.5) * 4 / 7 - 0.5
+    np.testing.assert_allclose(blended[0, 1, 0], np.interp(places, np.arange(4), x[0, 1, 0]), rtol=1e-5, atol=1e-6)
+    assert run(layer_of(lambda x: nn.upsample(x, 2), 0, 2, 3, 4), x[:0])[0].shape == (0, 2, 6, 8)
+    with pytest.raises(tw.ModelError, match="one extent for each spatial axis"):
+        tw.load(layer_of(lambda x: nn.resize(x, (7,)), 1, 2, 3, 4))
+
+
 def test_layers_of_ones_own():
     @nn.layer
     def excite(x: nn.Value, *, name: str | None = None) -> nn.Value:

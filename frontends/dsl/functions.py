@@ -193,18 +193,25 @@ def pad(x: Value, pads: Sequence[tuple[int, int]], mode: str = "constant", value
 
 
 @layer
-def upsample(x: Value, factor: int, mode: str = "nearest", align_corners: bool = False) -> Value:
-    """Every spatial extent of x (n, c, *spatial) times a factor: pixels repeated, or blended by the modes "linear" and "cubic".
+def resize(x: Value, extents: Sequence[int], mode: str = "nearest", align_corners: bool = False) -> Value:
+    """x (n, c, *spatial) with other spatial extents: pixels repeated or dropped, or blended by the modes "linear" and "cubic".
 
     align_corners: the outermost pixels stay where they are, instead of the outer edges of the outermost pixels.
     """
-    shape = as_value(x, "upsample").shape
+    shape = as_value(x, "resize").shape
+    if len(extents) != len(shape) - 2:
+        raise ModelError(f"resize: expected one extent for each spatial axis of x (n, c, *spatial), got {tuple(extents)} for shape {shape}")
     if mode == "nearest":
         how = {"coordinates": "asymmetric", "nearest_rounding": "floor"}
     else:
         how = {"coordinates": "align_corners" if align_corners else "half_pixel"}
-    scales = tuple(1.0 if axis < 2 else float(factor) for axis in range(len(shape)))
-    return apply(Resize, x, shape=(*shape[:2], *(n * factor for n in shape[2:])), scales=scales, mode=mode, **how)
+    scales = (1.0, 1.0, *(n / before if before else 1.0 for n, before in zip(extents, shape[2:], strict=True)))
+    return apply(Resize, x, shape=(*shape[:2], *extents), scales=scales, mode=mode, **how)
+
+
+def upsample(x: Value, factor: int, mode: str = "nearest", align_corners: bool = False) -> Value:
+    """Every spatial extent of x (n, c, *spatial) times a factor, as `resize` does it"""
+    return resize(x, [n * factor for n in as_value(x, "upsample").shape[2:]], mode, align_corners)
 
 
 def split(x: Value, sizes: int | Sequence[int], axis: int = 1) -> list[Value]:
