@@ -178,6 +178,13 @@ def test_names(rng: Random) -> None:
     assert "weight" in {t.name for t in model.graph.initializer}
 
 
+def test_an_input_and_an_output_of_one_name() -> None:
+    x = Input(name="state", shape=(2, 3), dtype=np.dtype(np.float32))
+    with pytest.raises(UnsupportedError, match="an input and an output that are both called state"):
+        export(Graph((x,), (pointwise("tanh", x), x), ("state", "copy"), "step"))
+    export(Graph((x,), (x,), ("state",), "nothing"))
+
+
 def test_names_of_inner_results_are_those_of_the_model() -> None:
     model = parsed("main (float[2,3] x) => (float[2,3] y) { [first] a = Exp (x) [second] y = Neg (a) }")
     again = export(load_onnx(model).graph({"x": (2, 3)}, {}))

@@ -73,7 +73,33 @@ MOBILE = [
     Row("shufflenet_v2_x2_0", 7_393_996, 583.3e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
 ]
 
-PIXELS: list[Row] = []
+UNET = "by hand from the maps of the paper's figure 1: 18,842,048 down, 2,786,240 up-convolutions, 9,402,240 up, 130 at the end"
+DCGAN = "PyTorch's example dcgan; multiply-adds by hand: 3 * 33,554,432 + 3,145,728"
+PIXELCNN = "by hand, with what masks hide: 1,600 + 7 * 3,392 + 2 * 1,056 + 66; 28 * 28 * 26,976"
+PIXELCNN_CIFAR10 = "by hand, with what masks hide: 37,888 + 15 * 213,504 + 263,168 + 1,049,600 + 787,200; 32 * 32 * 5,329,664"
+CONV_LSTM = "the paper's table 1; multiply-adds by hand: 10 * 256 positions *"
+CONV_LSTM_CELL = "by hand: 4 * 128 * (16 + 128) * 25 + 512 + 3 * 128; 256 positions"
+DEEPFACE = (
+    "by hand (the paper says more than 120 million): 11,648 + 41,488 + 62,774,800 + 7,850,000 + 2,829,456 + 28,905,472 + 16,510,910; "
+    "multiply-adds (millions) 234.225 + 164.602 + 62.726 + 7.840 + 2.822 + 28.901 + 16.507"
+)
+PIXELS = [
+    Row("unet", 31_030_658, 150.428e9, UNET, {"image": (1, 1, 188, 204)}, ci=False),
+    Row("unet_resize", 31_030_658, 218.154e9, f"{UNET}; 2 x 2 after resizing", {"image": (1, 1, 32, 48)}),
+    Row("dcgan_generator", 3_576_704, 104_628_224, f"{DCGAN} + 819,200", {"noise": (3, 100, 1, 1)}),
+    Row("dcgan_discriminator", 2_765_568, 103_817_216, f"{DCGAN} + 8,192", {"image": (3, 3, 64, 64)}),
+    Row("vae_encoder", 846_728, 2_519_040, "by hand: 544 + 32,832 + 803,072 + 2 * 5,140", {"image": (3, 1, 28, 28)}),
+    Row("vae_decoder", 844_641, 2_513_920, "by hand: 5,376 + 805,952 + 32,800 + 513", {"latent": (3, 20)}),
+    Row("vae", 1_691_369, 5_032_960, "by hand: encoder + decoder", {"image": (3, 1, 28, 28), "noise": (3, 20)}),
+    Row("pixelcnn", 27_522, 21_149_184, PIXELCNN, {"image": (3, 1, 13, 10)}),
+    Row("pixelcnn_cifar10", 5_340_416, 5_457_575_936, PIXELCNN_CIFAR10, {"image": (1, 3, 9, 11)}),
+    Row("conv_lstm_cell", 1_844_096, 471_859_200, CONV_LSTM_CELL, {"x": (2, 16, 7, 6), "h": (2, 128, 7, 6), "c": (2, 128, 7, 6)}),
+    Row("conv_lstm1", 13_524_496, 34_613_493_760, f"{CONV_LSTM} 13,520,896 weights", {"frames": (1, 2, 1, 24, 20)}, ci=False),
+    Row("conv_lstm2", 10_042_896, 25_700_597_760, f"{CONV_LSTM} 10,039,296 weights", {"frames": (2, 2, 1, 24, 20)}),
+    Row("conv_lstm3", 7_585_296, 19_409_141_760, f"{CONV_LSTM} 7,581,696 weights", {"frames": (1, 2, 1, 24, 20)}, ci=False),
+    Row("net3", 1_226, 1_136, "the paper's table; multiply-adds by hand: 64 * 9 + 16 * 25 + 160", {"image": (3, 1, 16, 16)}),
+    Row("deepface", 118_923_774, 517_624_448, DEEPFACE, {"image": (1, 3, 152, 152)}, ci=False),
+]
 
 OTHER_AXES: list[Row] = []
 

@@ -29,6 +29,7 @@ def export(graph: Graph, values: Sequence[Node] = ()) -> onnx.ModelProto:
     """
     if wrong := [node for node in values if len(node.types) != 1]:
         raise ModelError(f"expected values with one result, got {', '.join(map(repr, wrong))}; give Result(node, index=i)")
+    _check_names(graph)
     nodes = list(reachable((*graph.outputs, *values)))
     writer = Writer(max((OPSET, *map(opset_of, nodes))), {*(n.name for n in graph.inputs), *graph.output_names})
     _write_nodes(nodes, writer, _wanted_names(graph))
@@ -40,6 +41,13 @@ def export(graph: Graph, values: Sequence[Node] = ()) -> onnx.ModelProto:
     return onnx.helper.make_model(
         proto, producer_name="tilewright", opset_imports=opsets, ir_version=onnx.helper.find_min_ir_version_for(opsets)
     )
+
+
+def _check_names(graph: Graph) -> None:
+    """UnsupportedError for an output that has the name of an input and is another value: in ONNX a name means one value."""
+    inputs = {node.name: node for node in graph.inputs}
+    if both := [name for node, name in zip(graph.outputs, graph.output_names, strict=True) if inputs.get(name, node) is not node]:
+        raise UnsupportedError(f"ONNX cannot say: an input and an output that are both called {', '.join(both)}; rename one of them")
 
 
 def _wanted_names(graph: Graph) -> dict[tuple[Node, int], str]:
