@@ -97,14 +97,20 @@ def load_source(model: Any) -> Source:
         return GraphSource(model)
     if hasattr(model, "graph") and hasattr(model, "output_names"):
         return model
-    if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
-        model = plugins.load("models", model)
+    model = named_model(model)
     if isinstance(model, str | os.PathLike):
         refuse_saved(model)
     frontend = "dsl" if callable(model) else "onnx"
     read = plugins.load("frontends", frontend)
     with stage(f"frontend {frontend}"):
         return read(model)
+
+
+def named_model(model: Any) -> Any:
+    """What a name of the zoo stands for; anything else as it is."""
+    if isinstance(model, str) and model.isidentifier() and not os.path.exists(model):
+        return plugins.load("models", model)
+    return model
 
 
 def refuse_saved(path: str | os.PathLike[str]) -> None:

@@ -21,5 +21,9 @@ class MachineWarning(UserWarning):
     """The machine lacks something that Tilewright can do without, only not as fast; said once."""
 
 
+class ModelWarning(UserWarning):
+    """A part of what was asked could not be done with this model and its files; the rest was."""
+
+
 class CompilerBug(TilewrightError, AssertionError):  # noqa: N818 - it is a bug, not an error of the user's
     """Tilewright contradicted itself; please report it with the text of the message."""

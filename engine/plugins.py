@@ -11,7 +11,7 @@ from .errors import MachineError, ModelError
 
 Kind = Literal["frontends", "passes", "backends", "models"]
 ROOT = __name__.rpartition(".engine.")[0]
-EXTRAS = {"cupy": "cuda13", "PIL": "image", "onnxruntime": "bench", "openvino": "bench"}
+EXTRAS = {"cupy": "cuda13", "PIL": "image", "onnxruntime": "bench", "openvino": "bench", "safetensors": "weights"}
 NOT_PLUGINS = {"common", "default", "demo"}
 
 

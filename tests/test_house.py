@@ -21,10 +21,10 @@ import tilewright
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tilewright"
 FOLDERS = ("engine", "frontends", "passes", "backends", "models")
-HEAVY = ("onnx", "onnxruntime", "numba", "llvmlite", "cupy", "rich", "PIL")
+HEAVY = ("onnx", "onnxruntime", "numba", "llvmlite", "cupy", "rich", "PIL", "torch", "safetensors")
 PUBLIC = {
     "CompilerBug", "Graph", "MachineError", "ModelError", "Session", "TilewrightError", "UnsupportedError",
-    "compile", "knobs", "load", "open", "optimize",
+    "compile", "knobs", "load", "load_weights", "open", "optimize",
 }  # fmt: skip
 MAX_LINES = 300
 

@@ -29,6 +29,8 @@ def add_model(parser: argparse.ArgumentParser, several: bool = False) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], type=_shape, metavar="NAME=1x3x224x224", help="fix the shape of an input (repeatable)"
     )
+    formats = "a .safetensors file or a PyTorch state dict (.pt, .pth, .bin), its names those of torchvision or timm"
+    parser.add_argument("--weights", metavar="FILE", help=f"the weights of a MODEL of the zoo: {formats}")
 
 
 def add_compilation(parser: argparse.ArgumentParser, backend: bool = True) -> None:

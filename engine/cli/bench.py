@@ -25,6 +25,7 @@ from ..source import Shapes, Source, specialize
 from . import console, failure, files
 from .arguments import add_model, add_tuning, names, positive, seconds, shapes
 from .inputs import random_array, require_shapes
+from .model import is_file_as_it_is, model_of
 
 COLUMNS = ["engine", "median", "best", "ratio", "GFLOP/s", "% of peak", "first answer", "memory", "max error", "agrees"]
 LEGEND = """
@@ -54,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     check([engine for engine in arguments.against if engine not in interpreters(arguments)])
     target = files.checked_target(arguments.json, ".json") if arguments.json else None
     arguments.threads = arguments.threads or default_threads()
-    sources = {model: load_source(model) for model in arguments.models}
+    sources = {model: load_source(model_of(arguments, model)) for model in arguments.models}
     check_names(shapes(arguments), sources.values())
     engines = len({OURS, *arguments.against})
     results = []
@@ -107,7 +108,12 @@ def measured(model: str, source: Source, arguments: argparse.Namespace, progress
     graph = specialize(source, inputs)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(
-            onnx_file(model, graph, folder), fixed, dimensions(source, fixed), arguments.threads, arguments.accuracy, arguments.tune
+            onnx_file(model if is_file_as_it_is(arguments, model) else None, graph, folder),
+            fixed,
+            dimensions(source, fixed),
+            arguments.threads,
+            arguments.accuracy,
+            arguments.tune,
         )
         name = pathlib.Path(model).stem if os.path.exists(model) else model
         how = arguments.rounds, arguments.window, arguments.tolerance, interpreters(arguments)
@@ -118,9 +124,9 @@ def measured(model: str, source: Source, arguments: argparse.Namespace, progress
             raise MachineError(f"{name}: Tilewright could not run: {error}") from None
 
 
-def onnx_file(model: str, graph: Graph, folder: str) -> str:
-    """The path of the model as a file; a model of the zoo is written into the folder."""
-    if os.path.exists(model):
+def onnx_file(model: str | None, graph: Graph, folder: str) -> str:
+    """The path of the model as a file; None: the graph is written into the folder."""
+    if model is not None:
         return model
     path = pathlib.Path(folder, "model.onnx")
     path.write_bytes(plugins.load("frontends", "onnx.export")(graph).SerializeToString())

@@ -9,6 +9,7 @@ from ..compiler import load_source
 from . import console, failure
 from .arguments import add_compilation, add_inputs, add_model, positive
 from .inputs import gather
+from .model import model_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """0 when all backends agree with the first, 1 otherwise."""
-    source = load_source(arguments.model)
+    source = load_source(model_of(arguments))
     inputs = gather(source, arguments)
     names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
     with console.working(f"running {source.name} on {', '.join(names)}"):

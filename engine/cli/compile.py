@@ -9,6 +9,7 @@ from . import console
 from .arguments import add_compilation, add_model, shapes
 from .files import checked_target
 from .inputs import require_shapes
+from .model import model_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
     target = checked_target(arguments.output, ".tw")
     with console.working(f"compiling {arguments.model} for {arguments.backend}"):
         session = compile(
-            arguments.model,
+            model_of(arguments),
             backend=arguments.backend,
             threads=arguments.threads,
             shapes=shapes(arguments),

@@ -9,6 +9,7 @@ from ..compiler import load_source
 from . import files
 from .arguments import add_model, shapes
 from .inputs import require_shapes
+from .model import model_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """0 when the file was written."""
     target = files.checked_target(arguments.file, ".onnx")
-    source = load_source(arguments.model)
+    source = load_source(model_of(arguments))
     graph = source.graph(require_shapes(source, shapes(arguments)), {})
     content = plugins.load("frontends", "onnx.export")(graph).SerializeToString()
     files.write(target, lambda file: file.write(content))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import knobs
-from ..errors import CompilerBug, MachineWarning, TilewrightError
+from ..errors import CompilerBug, MachineWarning, ModelWarning, TilewrightError
 from .console import printable
 
 DONE, DIFFERS, WRONG_INPUT, BUG, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
@@ -56,7 +56,7 @@ def _warnings_in_one_line() -> Iterator[None]:
         show = warnings.showwarning
 
         def showwarning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, MachineWarning):
+            if issubclass(category, MachineWarning | ModelWarning):
                 _say(str(message), DONE)
             else:
                 show(message, category, *where, **more)

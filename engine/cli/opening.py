@@ -16,6 +16,7 @@ def opened(arguments: argparse.Namespace) -> Session | None:
     if not is_saved(arguments.model):
         return None
     given = {
+        "--weights": arguments.weights is not None,
         "--backend": arguments.backend != "cpu",
         "--threads": arguments.threads is not None,
         "--accuracy": arguments.accuracy != Options().accuracy,

@@ -14,6 +14,7 @@ from ..source import specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, positive
 from .inputs import gather, wants_inputs
+from .model import model_of
 from .opening import add_verification, opened
 
 FIGURES = ["time", "share", "GFLOP/s", "% of peak", "GB/s", "1 thread", "gain"]
@@ -39,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """0 when the model ran."""
     session = opened(arguments)
-    source = session.source if session else load_source(arguments.model)
+    source = session.source if session else load_source(model_of(arguments))
     arguments.random = arguments.random or not wants_inputs(arguments)
     inputs = gather(source, arguments)
     arrays = list(inputs.values())

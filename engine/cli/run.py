@@ -16,6 +16,7 @@ from .arguments import add_compilation, add_inputs, add_model, positive, shapes
 from .classification import add_classification, print_classes, read_labels
 from .files import checked_target, write_arrays
 from .inputs import gather
+from .model import model_of
 from .opening import add_verification, opened
 
 
@@ -35,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments.labels) if arguments.labels else None
     target = checked_target(arguments.output, ".npz") if arguments.output else None
     session = opened(arguments)
-    source = session.source if session else load_source(arguments.model)
+    source = session.source if session else load_source(model_of(arguments))
     inputs = gather(source, arguments)
     with console.working(f"compiling {source.name} for {arguments.backend}"):
         session = session or compile(

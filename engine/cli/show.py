@@ -15,6 +15,7 @@ from ..source import NeedsValues, Source, specialize
 from . import console
 from .arguments import add_compilation, add_inputs, add_model, shapes
 from .inputs import gather, require_shapes, wants_inputs
+from .model import model_of
 from .opening import add_verification, opened
 
 
@@ -36,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.explain:
             console.print_text(session.explain())
         return 0
-    graph = imported(load_source(arguments.model), arguments)
+    graph = imported(load_source(model_of(arguments)), arguments)
     chain = chosen_passes(arguments)
     report = Report()
     optimized = optimize(graph, chain, report)

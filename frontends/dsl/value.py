@@ -131,14 +131,17 @@ def pointwise(function: str, *operands: Operand) -> Value:
 
 
 def _literal(operand: Any, dtype: np.dtype) -> Any:
-    """A single number as part of the expression, an array as a constant."""
+    """A single number as part of the expression, an array as a constant without a name: it is no parameter."""
     array = _converted(operand, dtype)
-    return apply(Constant, array) if array.ndim else np.asarray(operand).item()
+    return Value(Constant(array)) if array.ndim else np.asarray(operand).item()
 
 
 def constant(array: Any, dtype: Any = None) -> Value:
-    """An array that is part of the model and not learned; ModelError when `dtype` is of another kind than its own."""
-    return apply(Constant, np.array(array) if dtype is None else _converted(array, np.dtype(dtype)))
+    """An array that is part of the model and not learned; ModelError when `dtype` is of another kind than its own.
+
+    Only parameters have names: that is how a graph tells the two apart.
+    """
+    return Value(Constant(np.array(array) if dtype is None else _converted(array, np.dtype(dtype))))
 
 
 def _converted(array: Any, dtype: np.dtype) -> np.ndarray:

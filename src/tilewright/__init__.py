@@ -12,5 +12,6 @@ from .engine.graph import Graph as Graph
 from .engine.knobs import knobs as knobs
 from .engine.saving import open_session as open
 from .engine.session import Session as Session
+from .engine.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
