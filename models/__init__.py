@@ -1,6 +1,7 @@
 """The zoo, written in the DSL: every model there is, on one page. To add one, write it in a file of its family and name it here."""
 
 from .alexnet import alexnet, alexnet_single
+from .c3d import c3d
 from .conv_lstm import conv_lstm1, conv_lstm2, conv_lstm3, conv_lstm_cell
 from .dcgan import dcgan_discriminator, dcgan_generator
 from .efficientnet import (
@@ -13,6 +14,9 @@ from .efficientnet import (
     efficientnet_b6,
     efficientnet_b7,
 )
+from .gcn import gcn
+from .group_equivariant import p4_cnn
+from .keyword_cnn import keyword_cnn, keyword_cnn_sound
 from .lenet5 import lenet5
 from .locally_connected import deepface, net3
 from .mnasnet import mnasnet1_0, mnasnet_a1
@@ -22,13 +26,17 @@ from .pixelcnn import pixelcnn, pixelcnn_cifar10
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .shufflenet_v2 import shufflenet_v2_x0_5, shufflenet_v2_x1_0, shufflenet_v2_x1_5, shufflenet_v2_x2_0
 from .squeezenet import squeezenet1_0, squeezenet1_1
+from .text_cnn import text_cnn
 from .unet import unet, unet_resize
 from .vae import vae, vae_decoder, vae_encoder
 from .vgg import vgg11, vgg13, vgg16, vgg16_bn, vgg19
+from .video_resnet import mc3_18, r2plus1d_18, r3d_18
+from .waveform import waveform_m3, waveform_m5, waveform_m11, waveform_m18
 
 __all__ = [
     "alexnet",
     "alexnet_single",
+    "c3d",
     "conv_lstm1",
     "conv_lstm2",
     "conv_lstm3",
@@ -44,15 +52,22 @@ __all__ = [
     "efficientnet_b5",
     "efficientnet_b6",
     "efficientnet_b7",
+    "gcn",
+    "keyword_cnn",
+    "keyword_cnn_sound",
     "lenet5",
+    "mc3_18",
     "mnasnet1_0",
     "mnasnet_a1",
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "net3",
+    "p4_cnn",
     "pixelcnn",
     "pixelcnn_cifar10",
+    "r2plus1d_18",
+    "r3d_18",
     "resnet18",
     "resnet34",
     "resnet50",
@@ -64,6 +79,7 @@ __all__ = [
     "shufflenet_v2_x2_0",
     "squeezenet1_0",
     "squeezenet1_1",
+    "text_cnn",
     "unet",
     "unet_resize",
     "vae",
@@ -74,4 +90,8 @@ __all__ = [
     "vgg16",
     "vgg16_bn",
     "vgg19",
+    "waveform_m3",
+    "waveform_m5",
+    "waveform_m11",
+    "waveform_m18",
 ]

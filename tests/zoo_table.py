@@ -101,6 +101,33 @@ PIXELS = [
     Row("deepface", 118_923_774, 517_624_448, DEEPFACE, {"image": (1, 3, 152, 152)}, ci=False),
 ]
 
-OTHER_AXES: list[Row] = []
+TEXT_CNN = "by hand: parameters 18,765 * 300 + 100 * (300 * (3 + 4 + 5) + 3) + 602; multiply-adds 30,000 * (3 * 62 + 4 * 61 + 5 * 60) + 600"
+WAVEFORM = "by hand by the paper's table 1, no bias beside batch norms, at 8,000, 2,000, 500, 125 and 32 positions; it says"
+KEYWORD_CNN = "the paper's table 2: 244.2 thousand, 9.7 million; exactly 10,240 + 163,840 + 65,536 + 4,096 + 512 and 292 biases"
+P4_CNN = (
+    "by hand, the paper says 25 thousand: 90 + 10, 5 * 3,610, 6,410 and batch norms of 6 * 20; "
+    "multiply-adds 360 * 26^2 + 14,400 * (24^2 + 10^2 + 8^2 + 6^2 + 4^2) + 25,600"
+)
+GCN = "by hand: 1433 * 16 + 16 * 7 of the paper's equation 9, without biases; products, times 2708 nodes: the same"
+C3D = (
+    "by hand: convolutions 27,655,936, then 8193 * 4096 + 4097 * 4096 + 4097 * 487; multiply-adds (billions) 1.040 + 11.098 + 5.549 + "
+    "11.098 + 2.775 + 5.549 + 2 * 0.694 + 0.052"
+)
+CLIP = {"video": (1, 3, 5, 24, 32)}
+OTHER_AXES = [
+    Row("text_cnn", 5_990_402, 21_900_600, TEXT_CNN, {"words": (3, 23)}, below={"words": 18_765}),
+    Row("waveform_m3", 220_682, 557_058_560, f"{WAVEFORM} 0.2 million", {"waveform": (2, 1, 4001)}, ci=False),
+    Row("waveform_m5", 558_090, 278_533_120, f"{WAVEFORM} 0.5 million", {"waveform": (2, 1, 4001)}),
+    Row("waveform_m11", 1_784_202, 226_169_856, f"{WAVEFORM} 1.8 million", {"waveform": (2, 1, 4001)}, ci=False),
+    Row("waveform_m18", 3_679_882, 399_381_504, f"{WAVEFORM} 3.7 million", {"waveform": (2, 1, 4001)}, ci=False),
+    Row("keyword_cnn", 244_516, 9_705_984, KEYWORD_CNN, {"features": (3, 1, 32, 40)}),
+    Row("keyword_cnn_sound", 244_516, 16_614_144, f"{KEYWORD_CNN}; products 32 * 257 * (800 + 40) more", {"sound": (2, 1, 5360)}),
+    Row("c3d", 79_991_015, 38.549e9, C3D, {"video": (1, 3, 9, 20, 20)}),
+    Row("r3d_18", 33_371_472, 40.697e9, TORCHVISION, CLIP, ci=False),
+    Row("mc3_18", 11_695_440, 43.343e9, TORCHVISION, CLIP, ci=False),
+    Row("r2plus1d_18", 31_505_325, 40.519e9, TORCHVISION, CLIP),
+    Row("gcn", 23_040, 62_392_320, GCN, {"features": (37, 1433), "edges": (2, 151), "weights": (151,)}, below={"edges": 37}),
+    Row("p4_cnn", 24_680, 11_673_760, P4_CNN, {"image": (3, 1, 28, 28)}),
+]
 
 ROWS = {row.model: row for group in (CLASSICS, RESIDUAL, INCEPTION, MOBILE, PIXELS, OTHER_AXES) for row in group}
