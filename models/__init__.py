@@ -1,6 +1,7 @@
 """The zoo, written in the DSL: every model there is, on one page. To add one, write it in a file of its family and name it here."""
 
 from .alexnet import alexnet, alexnet_single
+from .amoebanet import amoebanet_a, amoebanet_a_small
 from .c3d import c3d
 from .conv_lstm import conv_lstm1, conv_lstm2, conv_lstm3, conv_lstm_cell
 from .dcgan import dcgan_discriminator, dcgan_generator
@@ -15,7 +16,10 @@ from .efficientnet import (
     efficientnet_b7,
 )
 from .gcn import gcn
+from .googlenet import googlenet, googlenet_auxiliary, googlenet_paper
 from .group_equivariant import p4_cnn
+from .inception_v3 import inception_v3, inception_v3_auxiliary
+from .inception_v4 import inception_v4
 from .keyword_cnn import keyword_cnn, keyword_cnn_sound
 from .lenet5 import lenet5
 from .locally_connected import deepface, net3
@@ -36,6 +40,8 @@ from .waveform import waveform_m3, waveform_m5, waveform_m11, waveform_m18
 __all__ = [
     "alexnet",
     "alexnet_single",
+    "amoebanet_a",
+    "amoebanet_a_small",
     "c3d",
     "conv_lstm1",
     "conv_lstm2",
@@ -53,6 +59,12 @@ __all__ = [
     "efficientnet_b6",
     "efficientnet_b7",
     "gcn",
+    "googlenet",
+    "googlenet_auxiliary",
+    "googlenet_paper",
+    "inception_v3",
+    "inception_v3_auxiliary",
+    "inception_v4",
     "keyword_cnn",
     "keyword_cnn_sound",
     "lenet5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from ..frontends.dsl import Value, batch_norm, conv, global_average_pool, relu, sigmoid
 
@@ -20,7 +21,7 @@ def conv_norm(
     *,
     groups: int = 1,
     dilation: int = 1,
-    pad: int | tuple[int, ...] | None = None,
+    pad: int | tuple[int, ...] | Literal["same"] | None = None,
     gain: float = 1.0,
     epsilon: float = 1e-5,
     names: tuple[str, str] = ("conv", "bn"),

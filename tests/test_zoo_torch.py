@@ -46,6 +46,9 @@ CASES = [
     Case("mnasnet1_0", f"{TORCHVISION}.mnasnet1_0", (2, 3, 65, 96)),
     Case("efficientnet_b0", f"{TORCHVISION}.efficientnet_b0", (1, 3, 64, 77)),
     Case("shufflenet_v2_x1_0", f"{TORCHVISION}.shufflenet_v2_x1_0", (2, 3, 65, 96)),
+    Case("googlenet", f"{TORCHVISION}.googlenet", (2, 3, 65, 96), {"aux_logits": False, "init_weights": False}),
+    Case("inception_v3", f"{TORCHVISION}.inception_v3", (1, 3, 75, 107), {"aux_logits": False, "init_weights": False}),
+    Case("inception_v4", "timm.models.inception_v4.inception_v4", (1, 3, 75, 107)),
 ]
 
 

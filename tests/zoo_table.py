@@ -10,6 +10,12 @@ ALEXNET = (
     "by hand, layer by layer: parameters 34,944 + 307,456 + 885,120 + 663,936 + 442,624 + 37,752,832 + 16,781,312 + 4,097,000; "
     "multiply-adds (millions) 105.415 + 223.949 + 149.520 + 112.140 + 74.760 + 37.749 + 16.777 + 4.096"
 )
+TIMM = "timm 1.0: sum of numel over parameters(), FlopCounterMode / 2"
+GOOGLENET = "by hand from the channels of the paper's table 1, with biases (the table itself rounds); Caffe's bvlc_googlenet has as many"
+AMOEBANET = (
+    "by hand from the cells in tensorflow/tpu's amoeba_net (no installed library has them); "
+    "the paper's tables say 86.7 M parameters, 23.1 B multiply-adds, and 3.2 M for CIFAR-10"
+)
 
 
 @dc.dataclass(frozen=True)
@@ -51,7 +57,16 @@ RESIDUAL = [
     Row("resnet152", 60_192_808, 11.514e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
 ]
 
-INCEPTION: list[Row] = []
+INCEPTION = [
+    Row("googlenet", 6_624_904, 1.498e9, TORCHVISION, {"image": (2, 3, 64, 64)}),
+    Row("googlenet_auxiliary", 13_004_888, 1.507e9, TORCHVISION, {"image": (1, 3, 72, 96)}),
+    Row("googlenet_paper", 6_998_552, 1.583e9, GOOGLENET, {"image": (1, 3, 64, 64)}),
+    Row("inception_v3", 23_834_568, 5.713e9, TORCHVISION, {"image": (1, 3, 75, 75)}),
+    Row("inception_v3_auxiliary", 27_161_264, 5.719e9, TORCHVISION, {"image": (1, 3, 299, 299)}, ci=False),
+    Row("inception_v4", 42_679_816, 12.254e9, TIMM, {"image": (1, 3, 75, 75)}),
+    Row("amoebanet_a", 86_718_797, 23.13e9, AMOEBANET, {"image": (1, 3, 75, 75)}, ci=False),
+    Row("amoebanet_a_small", 3_218_266, 509.7e6, AMOEBANET, {"image": (1, 3, 16, 16)}),
+]
 
 MOBILE = [
     Row("mobilenet_v2", 3_504_872, 300.8e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
