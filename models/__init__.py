@@ -15,6 +15,7 @@ from .efficientnet import (
     efficientnet_b6,
     efficientnet_b7,
 )
+from .fcn import fcn8s, fcn16s, fcn32s
 from .gcn import gcn
 from .googlenet import googlenet, googlenet_auxiliary, googlenet_paper
 from .group_equivariant import p4_cnn
@@ -23,9 +24,12 @@ from .inception_v4 import inception_v4
 from .keyword_cnn import keyword_cnn, keyword_cnn_sound
 from .lenet5 import lenet5
 from .locally_connected import deepface, net3
+from .mlp import mlp
 from .mnasnet import mnasnet1_0, mnasnet_a1
+from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_050
 from .mobilenet_v2 import mobilenet_v2
 from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from .nin import nin_cifar10, nin_imagenet
 from .pixelcnn import pixelcnn, pixelcnn_cifar10
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .shufflenet_v2 import shufflenet_v2_x0_5, shufflenet_v2_x1_0, shufflenet_v2_x1_5, shufflenet_v2_x2_0
@@ -58,6 +62,9 @@ __all__ = [
     "efficientnet_b5",
     "efficientnet_b6",
     "efficientnet_b7",
+    "fcn8s",
+    "fcn16s",
+    "fcn32s",
     "gcn",
     "googlenet",
     "googlenet_auxiliary",
@@ -69,12 +76,17 @@ __all__ = [
     "keyword_cnn_sound",
     "lenet5",
     "mc3_18",
+    "mlp",
     "mnasnet1_0",
     "mnasnet_a1",
+    "mobilenet_v1",
+    "mobilenet_v1_050",
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "net3",
+    "nin_cifar10",
+    "nin_imagenet",
     "p4_cnn",
     "pixelcnn",
     "pixelcnn_cifar10",

@@ -5,6 +5,8 @@ Parameters are named as in torchvision. Its dropout does nothing in inference an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..frontends.dsl import Value, batch_norm, conv, flatten, linear, max_pool, model, relu
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -51,10 +53,12 @@ def vgg(image: Value, depths: tuple[int, ...], classes: int = 1000, normalised: 
     return linear(x, classes, name="classifier.6")
 
 
-def stages(image: Value, depths: tuple[int, ...], first_pad: int = 1, ceil: bool = False, normalised: bool = False) -> list[Value]:
+def stages(
+    image: Value, depths: tuple[int, ...], widths: Sequence[int] = WIDTHS, normalised: bool = False, first_pad: int = 1, ceil: bool = False
+) -> list[Value]:
     """What each stage gives after its pooling. Layers are counted as torchvision counts them: a relu and a pooling have numbers, too."""
     x, number, pooled = image, 0, []
-    for width, depth in zip(WIDTHS, depths, strict=True):
+    for width, depth in zip(widths, depths, strict=True):
         for _ in range(depth):
             x = conv(x, width, 3, pad=1 if number else first_pad, name=f"features.{number}")
             if normalised:

@@ -16,6 +16,20 @@ AMOEBANET = (
     "by hand from the cells in tensorflow/tpu's amoeba_net (no installed library has them); "
     "the paper's tables say 86.7 M parameters, 23.1 B multiply-adds, and 3.2 M for CIFAR-10"
 )
+NIN_CIFAR10 = (
+    "by hand: parameters 14,592 + 30,880 + 15,456 + 460,992 + 2 * 37,056 + 331,968 + 37,056 + 1,930 as in the authors' model for Caffe; "
+    "multiply-adds (millions) 14.746 + 31.457 + 15.729 + 117.965 + 2 * 9.437 + 21.234 + 2.359 + 0.123"
+)
+NIN_IMAGENET = (
+    "by hand: parameters 34,944 + 2 * 9,312 + 614,656 + 2 * 65,792 + 885,120 + 2 * 147,840 + 3,539,968 + 1,049,600 + 1,025,000; "
+    "multiply-adds (millions) 101.617 + 2 * 26.874 + 447.898 + 2 * 47.776 + 149.520 + 2 * 24.920 + 127.402 + 37.749 + 36.864"
+)
+TIMM_MOBILENET = "timm 1.0.31, mobilenetv1_100: sum of numel over parameters(), FlopCounterMode / 2; the paper: 569 million, 4.2 million"
+MOBILENET_HALF = "timm 1.0.31, mobilenetv1_100 with channel_multiplier=0.5; the paper's table 6: 149 million, 1.3 million"
+FCN = (
+    "by hand, the paper's table 1 has 134 million: 14,714,688 of VGG-16, 102,764,544 + 16,781,312 + 86,037 of the head; "
+    "multiply-adds (billions) at 698, 349, 175, 88, 44 and 16 positions a side 18.802 + 26.940 + 45.158 + 45.676 + 13.703 + 30.624"
+)
 
 
 @dc.dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Row:
 
 CLASSICS = [
     Row("lenet5", 61_706, 416_520, "by hand: 61,706 = 156 + 2,416 + 48,120 + 10,164 + 850", {"image": (3, 1, 28, 28)}),
+    Row("mlp", 2_913_290, 2_910_208, "by hand: 784 * 1024 + 2 * 1024 * 1024 + 1024 * 10, and 3082 biases", {"image": (3, 1, 28, 28)}),
     Row("alexnet", 60_965_224, 724_406_816, ALEXNET, {"image": (2, 3, 99, 113)}),
     Row("alexnet_single", 61_100_840, 714.2e6, TORCHVISION, {"image": (2, 3, 95, 127)}),
     Row("vgg11", 132_863_336, 7.609e9, TORCHVISION, {"image": (2, 3, 45, 64)}),
@@ -45,8 +60,15 @@ CLASSICS = [
     Row("vgg16", 138_357_544, 15.470e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
     Row("vgg16_bn", 138_365_992, 15.470e9, TORCHVISION, {"image": (1, 3, 32, 32)}),
     Row("vgg19", 143_667_240, 19.632e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
+    Row("nin_cifar10", 966_986, 222_486_528, NIN_CIFAR10, {"image": (2, 3, 32, 41)}),
+    Row("nin_imagenet", 7_595_176, 1_100_188_800, NIN_IMAGENET, {"image": (1, 3, 97, 117)}),
     Row("squeezenet1_0", 1_248_424, 818.9e6, TORCHVISION, {"image": (1, 3, 67, 90)}),
     Row("squeezenet1_1", 1_235_496, 349.2e6, TORCHVISION, {"image": (2, 3, 67, 90)}),
+    Row("mobilenet_v1", 4_231_976, 568.7e6, TIMM_MOBILENET, {"image": (2, 3, 64, 77)}),
+    Row("mobilenet_v1_050", 1_331_592, 149e6, MOBILENET_HALF, {"image": (1, 3, 64, 77)}, ci=False),
+    Row("fcn32s", 136_152_917, 181.366e9, f"{FCN}; scores: 1,806,336", {"image": (1, 3, 9, 20)}, ci=False),
+    Row("fcn16s", 134_815_994, 181.448e9, f"{FCN}; scores: 7,056 + 10,773 + 451,584", {"image": (1, 3, 9, 20)}, ci=False),
+    Row("fcn8s", 134_489_759, 181.529e9, f"{FCN}; scores: 2 * 7,056 + 10,773 + 5,397 + 112,896", {"image": (1, 3, 9, 20)}, ci=False),
 ]
 
 RESIDUAL = [
