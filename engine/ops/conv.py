@@ -71,17 +71,16 @@ class Conv(Convolution):
 
     def reference(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, extras: tuple[np.ndarray, ...]) -> np.ndarray:
         n, k, *out = self.type.shape
+        channels, kernels, pixels = x.shape[1] // self.groups, k // self.groups, n * math.prod(out)
         bordered = np.pad(x, [(0, 0), (0, 0), *self.pads])
-        padded = bordered.reshape(n, self.groups, x.shape[1] // self.groups, *bordered.shape[2:])
-        grouped = weight.reshape(self.groups, k // self.groups, *weight.shape[1:])
-        total = np.zeros((self.groups, k // self.groups, n, *out), x.dtype)
+        padded = np.moveaxis(bordered.reshape(n, self.groups, channels, *bordered.shape[2:]), 0, 2)
+        grouped = weight.reshape(self.groups, kernels, *weight.shape[1:])
+        total = np.zeros((self.groups, kernels, pixels), x.dtype)
         for tap, window in taps(self, tuple(out)):
-            for g in range(self.groups):
-                total[g] += np.tensordot(
-                    grouped[(g, slice(None), slice(None), *tap)], padded[(slice(None), g, slice(None), *window)], (1, 1)
-                )
-        result = np.moveaxis(total.reshape(k, n, *out), 0, 1)
-        return ex.evaluate(self.epilogue, [add_bias(result, bias), *extras])
+            seen = padded[(..., *window)].reshape(self.groups, channels, pixels)
+            total += np.ascontiguousarray(grouped[(..., *tap)]) @ seen  # NumPy multiplies strided operands without BLAS
+        result = add_bias(np.moveaxis(total.reshape(k, n, *out), 0, 1), bias)
+        return ex.evaluate(self.epilogue, [result, *extras])
 
     def multiply_adds(self) -> int:
         return self.type.size * math.prod(self.weight.type.shape[1:])
@@ -114,17 +113,17 @@ class ConvTranspose(Convolution):
 
     def reference(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, extras: tuple[np.ndarray, ...]) -> np.ndarray:
         n, k, *out = self.type.shape
-        each = x.shape[1] // self.groups
-        grouped_x, grouped_w = x.reshape(n, self.groups, each, *x.shape[2:]), weight.reshape(self.groups, each, *weight.shape[1:])
+        channels, kernels, pixels = x.shape[1] // self.groups, k // self.groups, n * math.prod(x.shape[2:])
+        read = np.moveaxis(x.reshape(n, self.groups, channels, *x.shape[2:]), 0, 2).reshape(self.groups, channels, pixels)
+        grouped = np.swapaxes(weight.reshape(self.groups, channels, *weight.shape[1:]), 1, 2)
         padded = [size + before + after for size, (before, after) in zip(out, self.pads, strict=True)]
-        total = np.zeros((n, self.groups, k // self.groups, *padded), x.dtype)
+        total = np.zeros((self.groups, kernels, n, *padded), x.dtype)
         for tap, window in taps(self, x.shape[2:]):
-            for g in range(self.groups):
-                share = np.tensordot(grouped_x[:, g], grouped_w[(g, slice(None), slice(None), *tap)], (1, 0))
-                total[(slice(None), g, slice(None), *window)] += np.moveaxis(share, -1, 1)
+            share = np.ascontiguousarray(grouped[(..., *tap)]) @ read
+            total[(..., *window)] += share.reshape(self.groups, kernels, n, *x.shape[2:])
         inside = tuple(slice(before, before + size) for size, (before, _) in zip(out, self.pads, strict=True))
-        result = total.reshape(n, k, *padded)[(slice(None), slice(None), *inside)]
-        return ex.evaluate(self.epilogue, [add_bias(result, bias), *extras])
+        result = add_bias(np.moveaxis(total.reshape(k, n, *padded)[(..., *inside)], 0, 1), bias)
+        return ex.evaluate(self.epilogue, [result, *extras])
 
     def multiply_adds(self) -> int:
         return self.x.type.size * math.prod(self.weight.type.shape[1:])
