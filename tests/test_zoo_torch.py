@@ -41,6 +41,7 @@ CASES = [
     Case("vgg11", f"{TORCHVISION}.vgg11", (1, 3, 224, 224), {"init_weights": False}),
     Case("alexnet_single", f"{TORCHVISION}.alexnet", (2, 3, 224, 224)),
     Case("squeezenet1_1", f"{TORCHVISION}.squeezenet1_1", (2, 3, 67, 90)),
+    Case("mobilenet_v1", "timm.models.efficientnet.mobilenetv1_100", (2, 3, 65, 77)),
     Case("mobilenet_v2", f"{TORCHVISION}.mobilenet_v2", (2, 3, 65, 96)),
     Case("mobilenet_v3_large", f"{TORCHVISION}.mobilenet_v3_large", (1, 3, 64, 77)),
     Case("mnasnet1_0", f"{TORCHVISION}.mnasnet1_0", (2, 3, 65, 96)),
