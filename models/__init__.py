@@ -2,9 +2,13 @@
 
 from .alexnet import alexnet, alexnet_single
 from .amoebanet import amoebanet_a, amoebanet_a_small
+from .botnet import botnet50, nonlocal_resnet50
 from .c3d import c3d
 from .conv_lstm import conv_lstm1, conv_lstm2, conv_lstm3, conv_lstm_cell
+from .convnext import convnext_small, convnext_tiny
 from .dcgan import dcgan_discriminator, dcgan_generator
+from .deeplab import deeplab_v3_resnet50, deeplab_v3_resnet101
+from .densenet import densenet121, densenet169, densenet201
 from .efficientnet import (
     efficientnet_b0,
     efficientnet_b1,
@@ -32,6 +36,9 @@ from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from .nin import nin_cifar10, nin_imagenet
 from .pixelcnn import pixelcnn, pixelcnn_cifar10
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from .resnet_v2 import resnet50_v2, resnet101_v2, resnet152_v2, resnet164_v2
+from .resnext import resnext50_32x4d, resnext101_32x8d, wide_resnet50_2
+from .se_resnet import se_resnet50, se_resnet101
 from .shufflenet_v2 import shufflenet_v2_x0_5, shufflenet_v2_x1_0, shufflenet_v2_x1_5, shufflenet_v2_x2_0
 from .squeezenet import squeezenet1_0, squeezenet1_1
 from .text_cnn import text_cnn
@@ -46,14 +53,22 @@ __all__ = [
     "alexnet_single",
     "amoebanet_a",
     "amoebanet_a_small",
+    "botnet50",
     "c3d",
     "conv_lstm1",
     "conv_lstm2",
     "conv_lstm3",
     "conv_lstm_cell",
+    "convnext_small",
+    "convnext_tiny",
     "dcgan_discriminator",
     "dcgan_generator",
     "deepface",
+    "deeplab_v3_resnet50",
+    "deeplab_v3_resnet101",
+    "densenet121",
+    "densenet169",
+    "densenet201",
     "efficientnet_b0",
     "efficientnet_b1",
     "efficientnet_b2",
@@ -87,6 +102,7 @@ __all__ = [
     "net3",
     "nin_cifar10",
     "nin_imagenet",
+    "nonlocal_resnet50",
     "p4_cnn",
     "pixelcnn",
     "pixelcnn_cifar10",
@@ -95,8 +111,16 @@ __all__ = [
     "resnet18",
     "resnet34",
     "resnet50",
+    "resnet50_v2",
     "resnet101",
+    "resnet101_v2",
     "resnet152",
+    "resnet152_v2",
+    "resnet164_v2",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "se_resnet50",
+    "se_resnet101",
     "shufflenet_v2_x0_5",
     "shufflenet_v2_x1_0",
     "shufflenet_v2_x1_5",
@@ -118,4 +142,5 @@ __all__ = [
     "waveform_m5",
     "waveform_m11",
     "waveform_m18",
+    "wide_resnet50_2",
 ]

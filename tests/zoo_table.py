@@ -10,12 +10,6 @@ ALEXNET = (
     "by hand, layer by layer: parameters 34,944 + 307,456 + 885,120 + 663,936 + 442,624 + 37,752,832 + 16,781,312 + 4,097,000; "
     "multiply-adds (millions) 105.415 + 223.949 + 149.520 + 112.140 + 74.760 + 37.749 + 16.777 + 4.096"
 )
-TIMM = "timm 1.0: sum of numel over parameters(), FlopCounterMode / 2"
-GOOGLENET = "by hand from the channels of the paper's table 1, with biases (the table itself rounds); Caffe's bvlc_googlenet has as many"
-AMOEBANET = (
-    "by hand from the cells in tensorflow/tpu's amoeba_net (no installed library has them); "
-    "the paper's tables say 86.7 M parameters, 23.1 B multiply-adds, and 3.2 M for CIFAR-10"
-)
 NIN_CIFAR10 = (
     "by hand: parameters 14,592 + 30,880 + 15,456 + 460,992 + 2 * 37,056 + 331,968 + 37,056 + 1,930 as in the authors' model for Caffe; "
     "multiply-adds (millions) 14.746 + 31.457 + 15.729 + 117.965 + 2 * 9.437 + 21.234 + 2.359 + 0.123"
@@ -29,6 +23,25 @@ MOBILENET_HALF = "timm 1.0.31, mobilenetv1_100 with channel_multiplier=0.5; the 
 FCN = (
     "by hand, the paper's table 1 has 134 million: 14,714,688 of VGG-16, 102,764,544 + 16,781,312 + 86,037 of the head; "
     "multiply-adds (billions) at 698, 349, 175, 88, 44 and 16 positions a side 18.802 + 26.940 + 45.158 + 45.676 + 13.703 + 30.624"
+)
+TIMM = "timm 1.0: sum of numel over parameters(), FlopCounterMode / 2"
+BOTNET50 = (
+    "by hand: ResNet-50 less three 3 x 3 convolutions, 3 * 2,359,296, with query, key and value, 3 * 786,432, and positions, "
+    "2 * 128 * (27 + 13 + 13), instead; the paper says 20.8 million. Products: 346,816,512 fewer, then at 14 x 14 pixels 196,288,512 more "
+    "and at 7 x 7 twice 41,345,024"
+)
+NONLOCAL_RESNET50 = (
+    "by hand: ResNet-50 and three times (1024 + 1) * 512, (512 + 1) * 1024 and a batch norm of 2 * 1024; "
+    "products: 196 * 4 * 1024 * 512 + 2 * 196 * 196 * 512 more"
+)
+RESNET164_V2 = (
+    "by hand, w = 16, 32, 64: 17 blocks of 17 w^2 + 12 w a stage; first blocks 4,704 and twice 23 w^2 + 8 w; 432 + 512 + 2,570; "
+    "the paper says 1.7 million. Products: w^2 * pixels is always 262,144, times 51 * 17 + 18 + 2 * 29; 442,368 + 2,560"
+)
+GOOGLENET = "by hand from the channels of the paper's table 1, with biases (the table itself rounds); Caffe's bvlc_googlenet has as many"
+AMOEBANET = (
+    "by hand from the cells in tensorflow/tpu's amoeba_net (no installed library has them); "
+    "the paper's tables say 86.7 M parameters, 23.1 B multiply-adds, and 3.2 M for CIFAR-10"
 )
 
 
@@ -77,6 +90,24 @@ RESIDUAL = [
     Row("resnet50", 25_557_032, 4.089e9, TORCHVISION, {"image": (1, 3, 64, 64)}),
     Row("resnet101", 44_549_160, 7.801e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
     Row("resnet152", 60_192_808, 11.514e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("resnet50_v2", 25_549_352, 4.089e9, f"resnetv2_50 of {TIMM}", {"image": (1, 3, 64, 64)}),
+    Row("resnet101_v2", 44_541_480, 7.801e9, f"resnetv2_101 of {TIMM}", {"image": (1, 3, 64, 64)}, ci=False),
+    Row("resnet152_v2", 60_185_128, 11.514e9, f"resnetv2_152 of {TIMM}", {"image": (1, 3, 64, 64)}, ci=False),
+    Row("resnet164_v2", 1_703_258, 247.65e6, RESNET164_V2, {"image": (1, 3, 32, 32)}, ci=False),
+    Row("se_resnet50", 28_088_024, 4.092e9, f"seresnet50 of {TIMM}", {"image": (1, 3, 64, 64)}),
+    Row("se_resnet101", 49_326_872, 7.806e9, f"seresnet101 of {TIMM}", {"image": (1, 3, 64, 64)}, ci=False),
+    Row("resnext50_32x4d", 25_028_904, 4.230e9, TORCHVISION, {"image": (1, 3, 64, 64)}),
+    Row("resnext101_32x8d", 88_791_336, 16.414e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("wide_resnet50_2", 68_883_240, 11.398e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("densenet121", 7_978_856, 2.834e9, TORCHVISION, {"image": (1, 3, 64, 64)}),
+    Row("densenet169", 14_149_480, 3.360e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("densenet201", 20_013_928, 4.291e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("botnet50", 20_852_008, 4.0213e9, BOTNET50, {"image": (1, 3, 96, 128)}),
+    Row("nonlocal_resnet50", 27_658_792, 4.5396e9, NONLOCAL_RESNET50, {"image": (1, 3, 64, 96)}),
+    Row("convnext_tiny", 28_589_128, 4.456e9, TORCHVISION, {"image": (1, 3, 64, 64)}),
+    Row("convnext_small", 50_223_688, 8.684e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
+    Row("deeplab_v3_resnet50", 39_638_869, 168.65e9, f"deeplabv3_resnet50 of {TORCHVISION}", {"image": (1, 3, 97, 65)}),
+    Row("deeplab_v3_resnet101", 58_630_997, 248.67e9, f"deeplabv3_resnet101 of {TORCHVISION}", {"image": (1, 3, 97, 65)}, ci=False),
 ]
 
 INCEPTION = [
