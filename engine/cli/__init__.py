@@ -1,4 +1,4 @@
-"""The command line: `tilewright run|show|compile|compare|bench|profile|list|export|demo`."""
+"""The command line: `tilewright run|show|compile|compare|bench|profile|look|list|export|demo`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import plugins
-from . import bench, catalog, compare, compile, demo, export, failure, profile, run, show
+from . import bench, catalog, compare, compile, demo, export, failure, look, profile, run, show
 from .arguments import Parser
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": compare,
     "bench": bench,
     "profile": profile,
+    "look": look,
     "list": catalog,
     "export": export,
     "demo": demo,

@@ -74,14 +74,8 @@ def from_pictures(specs: Sequence[InputSpec], arguments: argparse.Namespace, giv
     """The pictures as one batch, for the input they name or the only one that takes pictures."""
     if not arguments.image:
         return {}
-    how = preprocessing(arguments)
-    split = [_split(specs, option) for option in arguments.image]
-    names = {name for name, _ in split if name}
-    candidates = [s for s in specs if (s.name in names if names else len(s.shape) == 4 and s.name not in given)]
-    if len(candidates) != 1:
-        raise ModelError(f"--image: expected one input of rank 4, the model takes {', '.join(map(str, specs))}; say --image NAME=FILE")
-    (spec,) = candidates
-    pictures = [read_picture(path, how, spec.dtype) for _, path in split]
+    how, spec = preprocessing(arguments), picture_input(specs, arguments, given)
+    pictures = [read_picture(_split(specs, option)[1], how, spec.dtype) for option in arguments.image]
     if len({p.shape for p in pictures}) > 1:
         raise ModelError("--image: the pictures have different sizes; give --resize or --crop")
     batch = np.concatenate(pictures)
@@ -90,6 +84,15 @@ def from_pictures(specs: Sequence[InputSpec], arguments: argparse.Namespace, giv
     except ModelError as error:
         raise ModelError(f"{error} (pictures: --resize-short, --resize, --crop, --order, --layout)") from None
     return {spec.name: batch}
+
+
+def picture_input(specs: Sequence[InputSpec], arguments: argparse.Namespace, given: Mapping[str, Any]) -> InputSpec:
+    """The input that the pictures name, or the only one that takes pictures and is not given in another way."""
+    names = {name for name, _ in (_split(specs, option) for option in arguments.image) if name}
+    candidates = [s for s in specs if (s.name in names if names else len(s.shape) == 4 and s.name not in given)]
+    if len(candidates) != 1:
+        raise ModelError(f"--image: expected one input of rank 4, the model takes {', '.join(map(str, specs))}; say --image NAME=FILE")
+    return candidates[0]
 
 
 def _split(specs: Sequence[InputSpec], option: str) -> tuple[str | None, str]:
