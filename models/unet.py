@@ -21,17 +21,17 @@ def unet_resize(image: Value) -> Value:
     return u_shape(image, resized, pad=1)
 
 
-def u_shape(image: Value, enlarge: Callable[[Value, int], Value], pad: int, classes: int = 2) -> Value:
+def u_shape(image: Value, enlarge: Callable[[Value, int], Value], pad: int, classes: int = 2, widths: tuple[int, ...] = WIDTHS) -> Value:
     """Down the left side of the paper's figure 1, up its right side, and the grey arrows between."""
     x, left = image, []
-    for level, width in enumerate(WIDTHS, start=1):
+    for level, width in enumerate(widths, start=1):
         with scope(f"down{level}"):
             x = twice(max_pool(x, 2) if left else x, width, pad)
         left.append(x)
-    for level in range(len(WIDTHS) - 1, 0, -1):
+    for level, width in reversed(list(enumerate(widths[:-1], start=1))):
         with scope(f"up{level}"):
-            x = enlarge(x, WIDTHS[level - 1])
-            x = twice(concat(middle(left[level - 1], x), x), WIDTHS[level - 1], pad)
+            x = enlarge(x, width)
+            x = twice(concat(middle(left[level - 1], x), x), width, pad)
     return conv(x, classes, 1, name="classifier")
 
 
