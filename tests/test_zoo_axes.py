@@ -8,11 +8,13 @@ import pytest
 import tilewright as tw
 from tilewright.engine.ops import Concat, Slice, Transpose
 from tilewright.frontends.dsl import Value, batch_norm, model, relu, reshape
+from tilewright.models.c3d import c3d
 from tilewright.models.gcn import gcn, normalised_edges
 from tilewright.models.group_equivariant import p4_cnn, p4_conv
 from tilewright.models.keyword_cnn import keyword_cnn, keyword_cnn_sound
 from tilewright.models.spectrogram import FLOOR, log_mel_spectrogram, mel_bands
 from tilewright.models.text_cnn import text_cnn
+from tilewright.models.waveform import waveform_m5
 
 random = np.random.default_rng(21)
 
@@ -169,3 +171,41 @@ def test_text_cnn_by_its_formula() -> None:
         close(session(words), expected / expected.sum(1, keepdims=True))
     with pytest.raises(tw.ModelError, match="kernel is larger"):
         session(words[:, :4])
+
+
+@pytest.mark.torch
+def test_waveform_m5_as_in_torch() -> None:
+    """The paper's table 1 once more; 4003 samples leave an odd number of positions at every stage."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    weights = {name: torch.from_numpy(array) for name, array in waveform_m5.parameters().items()}
+    sound = normal(2, 1, 4003)
+    x = functional.pad(torch.from_numpy(sound), (38, 39))
+    for layer, (stride, positions) in enumerate(((4, 1001), (1, 251), (1, 63), (1, 16)), start=1):
+        x = functional.conv1d(x, weights[f"conv{layer}.weight"], stride=stride, padding=0 if layer == 1 else 1)
+        assert x.shape[2] == positions
+        mean, variance, scale, shift = (weights[f"batch_norm{layer}.{p}"] for p in ("running_mean", "running_var", "weight", "bias"))
+        x = torch.relu(functional.batch_norm(x, mean, variance, scale, shift))
+        missing = -positions % 4
+        x = functional.max_pool1d(functional.pad(x, (missing // 2, missing - missing // 2), value=-np.inf), 4)
+    expected = functional.linear(x.mean(2), weights["linear1.weight"], weights["linear1.bias"]).numpy()
+    close(tw.compile(waveform_m5)(sound), expected)
+
+
+@pytest.mark.torch
+def test_c3d_as_in_torch() -> None:
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    small = c3d.with_inputs(video=("batch=1", 3, 7, 33, 20))
+    weights = {name: torch.from_numpy(array) for name, array in small.parameters().items()}
+    clip = normal(1, 3, 7, 33, 20)
+    x = torch.from_numpy(clip)
+    for stage, letters in enumerate(("a", "a", "ab", "ab", "ab"), start=1):
+        for layer in (f"conv{stage}{letter}" for letter in letters):
+            x = torch.relu(functional.conv3d(x, weights[f"{layer}.weight"], weights[f"{layer}.bias"], padding=1))
+        x = functional.max_pool3d(x, (1, 2, 2) if stage == 1 else 2, ceil_mode=True)
+    x = x.flatten(1)
+    for layer in ("fc6", "fc7", "fc8"):
+        x = functional.linear(x, weights[f"{layer}.weight"], weights[f"{layer}.bias"])
+        x = x if layer == "fc8" else torch.relu(x)
+    close(tw.compile(small)(clip), x.numpy())

@@ -56,6 +56,8 @@ CASES = [
     Case("densenet121", f"{TORCHVISION}.densenet121", (1, 3, 65, 96)),
     Case("convnext_tiny", f"{TORCHVISION}.convnext_tiny", (2, 3, 65, 96)),
     Case("deeplab_v3_resnet50", f"{TORCHVISION}.segmentation.deeplabv3_resnet50", (1, 3, 97, 65), {"weights_backbone": None}),
+    Case("mc3_18", f"{TORCHVISION}.video.mc3_18", (1, 3, 5, 33, 42)),
+    Case("r2plus1d_18", f"{TORCHVISION}.video.r2plus1d_18", (1, 3, 5, 33, 42)),
 ]
 
 
