@@ -15,6 +15,7 @@ default = (
     "expand_batchnorm",  # those that are left become pointwise, for the folding and fusing below
     "sink_transpose",  # what batch norms stopped goes on
     "simplify_movement",  # where transposes that sank have met reshapes
+    "fold_channel_order",  # where transposes that sank have met the channels that pictures have in another order
     "fold_affine",  # before fusing: what is in the weights costs nothing, what is in an epilogue does
     "fuse_pointwise",  # whole regions, so that x * sigmoid(x) is one reader of x
     "canonicalize",  # regions joined bring operands that are there twice

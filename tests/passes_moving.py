@@ -11,6 +11,7 @@ from tilewright.engine.graph import Graph, Node
 from tilewright.engine.ops import (
     AveragePool,
     Concat,
+    Conv,
     CumSum,
     Expand,
     Gather,
@@ -175,7 +176,30 @@ FIRES: dict[str, dict[str, Make]] = {
     },
 }
 
+FIRES["fold_channel_order"] = {
+    "reversed": lambda: graph(conv(part(image(), 1, 3, 4, step=-1))),
+    "reversed before a transpose": lambda: graph(conv(transpose(part(given(1, 7, 5, 3), 3, 2, 3, step=-1), *TO_FIRST), strides=(2, 2))),
+    "reversed for another, too": lambda: (lambda x: graph(conv(x), relu(x)))(part(image(), 1, 3, 4, step=-1)),
+}
+
 HOLDS: dict[str, dict[str, tuple[Make, str | None]]] = {
+    "fold_channel_order": {
+        "half of the channels": (lambda: graph(conv(part(image(), 1, 3, 2, step=-1))), None),
+        "mirrored": (lambda: graph(conv(part(image(), 3, 4, 5, step=-1))), None),
+        "mirrored in one slice": (
+            lambda: graph(conv(Slice(image(), starts=(0, 3, 6, 0), sizes=(2, 4, 7, 5), steps=(1, -1, -1, 1)))),
+            None,
+        ),
+        "another axis before the transpose": (
+            lambda: graph(conv(transpose(part(given(1, 7, 5, 3), 1, 6, 7, step=-1), *TO_FIRST))),
+            None,
+        ),
+        "groups": (lambda: graph(conv(part(image(), 1, 3, 4, step=-1), groups=2)), "groups of channels"),
+        "a weight that is given": (
+            lambda: graph(Conv(part(image(), 1, 3, 4, step=-1), given(2, 4, 3, 3, name="w"), None)),
+            "not constant",
+        ),
+    },
     "drop_identity": {
         "another shape": (lambda: graph(reshape(image(), 8, 35)), None),
         "square": (lambda: graph(transpose(given(3, 3), 1, 0)), None),

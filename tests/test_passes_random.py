@@ -57,13 +57,14 @@ class Network:
                 self.gate,
                 self.resize,
                 self.dense,
+                self.turned,
             ],
         ]
         # What passes look for stands on these more often than chance would have it.
         on: dict[type[Node], list[Callable[[Node], Node | None]]] = {
             Pad: [self.conv, self.pool],
             Concat: [self.concat, self.half],
-            Conv: [self.add, self.batchnorm, self.unary],
+            Conv: [self.add, self.add, self.batchnorm, self.unary],
         }
         while len(self.nodes) < 22:
             x = self.pick()
@@ -87,6 +88,11 @@ class Network:
             return None
         settings = {} if self.rng.random() < 0.6 else {"pads": ((0, 0), (0, 0)), "strides": (self.number(1, 3), 1)}
         return conv(x, k=groups * self.number(1, 4), kernel=kernel, groups=groups, bias=self.rng.random() < 0.6, **settings)
+
+    def turned(self, x: Node) -> Node | None:
+        """A convolution over the channels in the opposite order."""
+        c = x.type.shape[1]
+        return self.conv(Slice(x, starts=(0, c - 1, 0, 0), sizes=x.type.shape, steps=(1, -1, 1, 1)))
 
     def transposed(self, x: Node) -> Node | None:
         c = x.type.shape[1]

@@ -16,6 +16,7 @@ VECTOR_KERNELS = (
     "convolution",
     "gemm",
     "pointwise",
+    "planes",
     "pooling",
     "reduce",
     "softmax",
@@ -71,10 +72,11 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
+        from .picture_resize import read_pictures
         from .tuning import tuned
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
-        graph = nest_concats(split_epilogues(compute_half_in_single(graph), lanes))
+        graph = read_pictures(nest_concats(split_epilogues(compute_half_in_single(graph), lanes)))
         graph = assign_layouts(graph, lanes)  # nothing here holds the weights of the graph before any more
         executable = tuned(graph, self.machine, self._tune) if self._tune else NativeExecutable(graph, self.machine, gives_up=True)
         for line in executable.fallbacks():

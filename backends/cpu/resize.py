@@ -14,10 +14,11 @@ import llvmlite.ir as ir
 import numpy as np
 
 from ...engine.memory import aligned
-from ...engine.ops.resize import Resize, interpolation_tables
+from ...engine.ops.resize import Resize
 from ..common.llvm_convert import convert, register_type
 from .emit import F64, I64, Emitter, Value, scalar_type
 from .kernel import Call, Kernel, Machine, NoKernel, Scratch, Table, grain_for, lowers
+from .picture_resize import PictureResize, tables
 from .vectors import load_lanes, store_lanes
 
 TAP = np.dtype([("offset", np.int64), ("weight", np.float64)])
@@ -38,6 +39,7 @@ class ResizeKernel(Kernel):
         *("source_image", "target_image", "row_elements", "inner"),
     )
     dtype: str
+    result: str
     row_taps: int
     column_taps: int
     blend_rows: bool
@@ -53,9 +55,9 @@ class _Writer:
     """Emits one ResizeKernel."""
 
     def __init__(self, spec: ResizeKernel, k: Emitter) -> None:
-        self.spec, self.k, self.dtype = spec, k, np.dtype(spec.dtype)
+        self.spec, self.k, self.dtype, self.result = spec, k, np.dtype(spec.dtype), np.dtype(spec.result)
         blends = spec.blend_rows or spec.blend_columns
-        self.compute = compute_dtype(self.dtype) if blends else self.dtype
+        self.compute = compute_dtype(self.result) if blends else self.dtype
         self.base = {name: k.pointer(name) for name in ("source", "target", "rows", "columns", "scratch")}
         self.number = {name: k.argument(name) for name in spec.parameters if not name.endswith("*")}
         self.row_dtype = self.compute if spec.blend_rows else self.dtype
@@ -63,7 +65,7 @@ class _Writer:
     def write(self) -> None:
         k, number = self.k, self.number
         scratch = k.at(self.base["scratch"], k.mul(k.thread, number["scratch_bytes"]))
-        row_bytes = k.mul(k.mul(number["column_count"], number["inner"]), self.dtype.itemsize)
+        row_bytes = k.mul(k.mul(number["column_count"], number["inner"]), self.result.itemsize)
         with k.units() as unit:
             image, row = k.divmod(unit.index, number["row_count"])
             taps = k.at(self.base["rows"], k.mul(row, (self.spec.row_taps + 1) * TAP_BYTES))
@@ -86,7 +88,7 @@ class _Writer:
 
     def columns(self, row: Value, target: Value) -> None:
         k, number = self.k, self.number
-        size = k.mul(number["inner"], self.dtype.itemsize)
+        size = k.mul(number["inner"], self.result.itemsize)
         with k.loop(0, number["column_count"]) as column:
             entry = k.at(self.base["columns"], k.mul(column.index, (self.spec.column_taps + 1) * TAP_BYTES))
             place = k.at(target, k.mul(column.index, size))
@@ -106,8 +108,8 @@ class _Writer:
         """One element of the result, or one vector of them."""
         k = self.k
         blended = self.blend(pointers, weights, addend, self.row_dtype, width, k.mul(index, self.row_dtype.itemsize))
-        result = narrowed(k, blended, self.compute, self.dtype)
-        store_lanes(k, result, k.at(place, k.mul(index, self.dtype.itemsize)), self.dtype)
+        result = narrowed(k, blended, self.compute, self.result)
+        store_lanes(k, result, k.at(place, k.mul(index, self.result.itemsize)), self.result)
 
     def taps(self, base: Value, entry: Value, count: int, blends: bool = True) -> tuple[list[Value], list[Value], Value]:
         """Where the taps are, their weights, and the addend."""
@@ -144,11 +146,11 @@ def narrowed(k: Emitter, value: Value, compute: np.dtype, dtype: np.dtype) -> Va
     return k.intrinsic("llvm.fptosi.sat" if dtype.kind == "i" else "llvm.fptoui.sat", kind, [value], [kind, value.type])
 
 
-@lowers(Resize)
+@lowers(Resize, PictureResize)
 def lower_resize(node: Resize, machine: Machine) -> list[Call]:
     """Rows are the positions along all axes that change but the last, columns those along the last; what follows is inner."""
     plan = _Plan(node)
-    kernel, itemsize = plan.kernel(machine), node.type.dtype.itemsize
+    kernel, itemsize = plan.kernel(machine), node.x.type.dtype.itemsize
     images = math.prod(node.type.physical_shape[: plan.first])
     row_elements = plan.inner * node.x.type.shape[plan.last]
     scratch = Scratch(aligned(8 * row_elements))
@@ -160,7 +162,7 @@ def lower_resize(node: Resize, machine: Machine) -> list[Call]:
     rows["offset"] *= itemsize
     places = {"source": node.x, "target": node, "rows": Table(rows), "columns": Table(columns), "scratch": scratch}
     units = images * len(rows)
-    seconds = node.type.nbytes / itemsize * (1e-10 if kernel.step == "vector" else 1e-9) * (kernel.row_taps + kernel.column_taps)
+    seconds = node.type.size * (1e-10 if kernel.step == "vector" else 1e-9) * (kernel.row_taps + kernel.column_taps)
     return [Call(kernel, places | numbers, units, grain_for(units, seconds, machine.threads))]
 
 
@@ -169,9 +171,9 @@ class _Plan:
 
     def __init__(self, node: Resize) -> None:
         x, layout = node.x.type, node.type.layout
-        taps = [interpolation_tables(node, axis) for axis in range(x.rank)]
+        taps = [tables(node, axis) for axis in range(x.rank)]
         changed = [axis for axis, (indices, weights) in enumerate(taps) if not _stays(indices, weights, x.shape[axis])] or [x.rank - 1]
-        self.dtype, self.first, self.last = x.dtype, changed[0], changed[-1]
+        self.dtype, self.result, self.first, self.last = x.dtype, node.type.dtype, changed[0], changed[-1]
         if x.rank == 0 or layout != x.layout or (layout and self.first <= layout.axis):
             raise NoKernel("a resize of a scalar, or along or across a blocked axis")
         strides = [math.prod(x.physical_shape[axis + 1 :]) for axis in range(x.rank)]
@@ -191,11 +193,11 @@ class _Plan:
 
     def kernel(self, machine: Machine) -> ResizeKernel:
         """The kernel for these tables."""
-        rows, columns = _blends(self.rows), _blends(self.columns)
-        lanes = machine.target.lanes(compute_dtype(self.dtype) if rows or columns else self.dtype)
+        rows, columns = _blends(self.rows), _blends(self.columns) or self.result != self.dtype
+        lanes = machine.target.lanes(compute_dtype(self.result) if rows or columns else self.dtype)
         step = "one" if self.inner == 1 else "element" if self.inner % lanes else "vector"
-        dtype = self.dtype if rows or columns else np.dtype(f"u{self.dtype.itemsize}")
-        return ResizeKernel(dtype.str[1:], self.rows.shape[1] - 1, self.columns.shape[1] - 1, rows, columns, step)
+        dtypes = (self.dtype, self.result) if rows or columns else (np.dtype(f"u{self.dtype.itemsize}"),) * 2
+        return ResizeKernel(dtypes[0].str[1:], dtypes[1].str[1:], self.rows.shape[1] - 1, self.columns.shape[1] - 1, rows, columns, step)
 
 
 def _stays(indices: np.ndarray, weights: np.ndarray, extent: int) -> bool:
