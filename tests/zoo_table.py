@@ -38,7 +38,7 @@ RESNET164_V2 = (
     "by hand, w = 16, 32, 64: 17 blocks of 17 w^2 + 12 w a stage; first blocks 4,704 and twice 23 w^2 + 8 w; 432 + 512 + 2,570; "
     "the paper says 1.7 million. Products: w^2 * pixels is always 262,144, times 51 * 17 + 18 + 2 * 29; 442,368 + 2,560"
 )
-GOOGLENET = "by hand from the channels of the paper's table 1, with biases (the table itself rounds); Caffe's bvlc_googlenet has as many"
+GOOGLENET = "by hand from the channels of the paper's table 1, with biases (its own sums are rough); Caffe's bvlc_googlenet has as many"
 AMOEBANET = (
     "by hand from the cells in tensorflow/tpu's amoeba_net (no installed library has them); "
     "the paper's tables say 86.7 M parameters, 23.1 B multiply-adds, and 3.2 M for CIFAR-10"
@@ -117,7 +117,7 @@ INCEPTION = [
     Row("inception_v3", 23_834_568, 5.713e9, TORCHVISION, {"image": (1, 3, 75, 75)}),
     Row("inception_v3_auxiliary", 27_161_264, 5.719e9, TORCHVISION, {"image": (1, 3, 299, 299)}, ci=False),
     Row("inception_v4", 42_679_816, 12.254e9, TIMM, {"image": (1, 3, 75, 75)}),
-    Row("amoebanet_a", 86_718_797, 23.13e9, AMOEBANET, {"image": (1, 3, 75, 75)}, ci=False),
+    Row("amoebanet_a", 86_718_797, 23.134e9, AMOEBANET, {"image": (1, 3, 75, 75)}, ci=False),
     Row("amoebanet_a_small", 3_218_266, 509.7e6, AMOEBANET, {"image": (1, 3, 16, 16)}),
 ]
 
