@@ -51,6 +51,20 @@ class Preprocessing:
     def channels(self) -> int:
         return 1 if self.order == "grey" else 3
 
+    def scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """What a picture of this size is scaled to."""
+        if self.resize_short:
+            width, height = (int(self.resize_short * side / min(size)) for side in size)
+            return width, height
+        return self.resize or size
+
+    def corner(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(left, top) of what is cut out of a scaled picture. Raises ModelError for one that is too small."""
+        crop = self.crop or size
+        if crop[0] > size[0] or crop[1] > size[1]:
+            raise ModelError(f"cannot crop {crop[0]}x{crop[1]} out of {size[0]}x{size[1]}; resize it first")
+        return round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
+
 
 def read_picture(path: str | pathlib.Path, how: Preprocessing, dtype: np.dtype | None = None) -> np.ndarray:
     """The picture as (x * scale - mean) / std, of shape (1, c, h, w), or (1, h, w, c) for layout nhwc.
@@ -98,21 +112,18 @@ def _opened(path: str | pathlib.Path, how: Preprocessing) -> Any:
 
 
 def _resized(picture: Any, how: Preprocessing) -> Any:
-    size = how.resize or picture.size
-    if how.resize_short:
-        short = min(picture.size)
-        size = tuple(int(how.resize_short * side / short) for side in picture.size)
+    size = how.scaled(picture.size)
     return picture if size == picture.size else picture.resize(size, pillow("PIL.Image").Resampling.BILINEAR)
 
 
 def _cropped(picture: Any, how: Preprocessing, path: str | pathlib.Path) -> Any:
     if how.crop is None:
         return picture
-    (width, height), (crop_width, crop_height) = picture.size, how.crop
-    if crop_width > width or crop_height > height:
-        raise ModelError(f"{str(path)!r}: cannot crop {crop_width}x{crop_height} out of {width}x{height}; resize it first")
-    left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
-    return picture.crop((left, top, left + crop_width, top + crop_height))
+    try:
+        left, top = how.corner(picture.size)
+    except ModelError as error:
+        raise ModelError(f"{str(path)!r}: {error}") from None
+    return picture.crop((left, top, left + how.crop[0], top + how.crop[1]))
 
 
 def pillow(module: str) -> Any:

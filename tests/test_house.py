@@ -23,8 +23,8 @@ PACKAGE = ROOT / "src" / "tilewright"
 FOLDERS = ("engine", "frontends", "passes", "backends", "models")
 HEAVY = ("onnx", "onnxruntime", "numba", "llvmlite", "cupy", "rich", "PIL", "torch", "safetensors")
 PUBLIC = {
-    "CompilerBug", "Graph", "MachineError", "ModelError", "Session", "TilewrightError", "UnsupportedError",
-    "compile", "knobs", "load", "load_weights", "open", "optimize",
+    "CompilerBug", "Graph", "MachineError", "ModelError", "Preprocessing", "Session", "TilewrightError", "UnsupportedError",
+    "compile", "knobs", "load", "load_weights", "open", "optimize", "preprocess",
 }  # fmt: skip
 MAX_LINES = 300
 

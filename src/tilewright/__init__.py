@@ -9,7 +9,9 @@ from .engine.errors import ModelError as ModelError
 from .engine.errors import TilewrightError as TilewrightError
 from .engine.errors import UnsupportedError as UnsupportedError
 from .engine.graph import Graph as Graph
+from .engine.images import Preprocessing as Preprocessing
 from .engine.knobs import knobs as knobs
+from .engine.preprocess import preprocess as preprocess
 from .engine.saving import open_session as open
 from .engine.session import Session as Session
 from .engine.weights import load_weights as load_weights
