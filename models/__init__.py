@@ -27,7 +27,7 @@ from .inception_v3 import inception_v3, inception_v3_auxiliary
 from .inception_v4 import inception_v4
 from .keyword_cnn import keyword_cnn, keyword_cnn_sound
 from .lenet5 import lenet5
-from .locally_connected import deepface, net3
+from .locally_connected import deepface, lecun_net3
 from .mlp import mlp
 from .mnasnet import mnasnet1_0, mnasnet_a1
 from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_050
@@ -89,6 +89,7 @@ __all__ = [
     "inception_v4",
     "keyword_cnn",
     "keyword_cnn_sound",
+    "lecun_net3",
     "lenet5",
     "mc3_18",
     "mlp",
@@ -99,7 +100,6 @@ __all__ = [
     "mobilenet_v2",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
-    "net3",
     "nin_cifar10",
     "nin_imagenet",
     "nonlocal_resnet50",

@@ -9,7 +9,7 @@ from ..frontends.dsl import Value, conv, flatten, linear, locally_connected, max
 
 
 @model(image=("batch=1", 1, 16, 16))
-def net3(image: Value) -> Value:
+def lecun_net3(image: Value) -> Value:
     """Net-3 of LeCun's comparison: ten classes of digits of 16 x 16 in [-1, 1]; no weight is shared."""
     x = squash(locally_connected(image, 1, 3, stride=2, pad="same", name="H1"))
     x = squash(locally_connected(x, 1, 5, stride=2, pad="same", name="H2"))

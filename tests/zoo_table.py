@@ -165,7 +165,7 @@ PIXELS = [
     Row("conv_lstm1", 13_524_496, 34_613_493_760, f"{CONV_LSTM} 13,520,896 weights", {"frames": (1, 2, 1, 24, 20)}, ci=False),
     Row("conv_lstm2", 10_042_896, 25_700_597_760, f"{CONV_LSTM} 10,039,296 weights", {"frames": (2, 2, 1, 24, 20)}),
     Row("conv_lstm3", 7_585_296, 19_409_141_760, f"{CONV_LSTM} 7,581,696 weights", {"frames": (1, 2, 1, 24, 20)}, ci=False),
-    Row("net3", 1_226, 1_136, "the paper's table; multiply-adds by hand: 64 * 9 + 16 * 25 + 160", {"image": (3, 1, 16, 16)}),
+    Row("lecun_net3", 1_226, 1_136, "the paper's table; multiply-adds by hand: 64 * 9 + 16 * 25 + 160", {"image": (3, 1, 16, 16)}),
     Row("deepface", 118_923_774, 517_624_448, DEEPFACE, {"image": (1, 3, 152, 152)}, ci=False),
 ]
 
