@@ -52,7 +52,7 @@ def nonlocal_resnet50(image: Value) -> Value:
     return resnet(image, blocks)
 
 
-def bottleneck_transformer(x: Value, width: int, stride: int, dilation: int) -> Value:
+def bottleneck_transformer(x: Value, width: int, stride: int, _: tuple[int, int]) -> Value:
     """relu(1 x 1 down, attention, 1 x 1 up to four times the width, + x); a stride is an average pooling after the attention"""
     y = relu(conv_norm(x, width, 1, names=names(1)))
     y = attention(y, name="attention")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from ..frontends.dsl import Value, flatten, global_average_pool, linear, max_pool, model, relu, scope
 from .blocks import BRANCH_GAIN, conv_norm
 
-Block = Callable[[Value, int, int, int], Value]
-"""From x, the width of the stage, a stride and a dilation to the sum of x and what the block learned."""
+Block = Callable[[Value, int, int, tuple[int, int]], Value]
+"""From x, the width of the stage, a stride, and the dilations where the stride is and after it, to x plus what the block learned."""
 Stages = Sequence[Sequence[Block]]
 """A network as its blocks: those of the first stage, of the second, ..."""
 
@@ -69,19 +69,26 @@ def backbone(image: Value, blocks: Stages, output_stride: int = 32) -> Value:
         for position, block in enumerate(stage_blocks):
             with scope(f"layer{stage + 1}.{position}"):
                 first = position == 0
-                x = block(x, 64 * 2**stage, stride if first else 1, max(1, dilation // 2) if first else dilation)
+                before = max(1, dilation // 2) if first else dilation
+                x = block(x, 64 * 2**stage, stride if first else 1, (before, dilation))
     return x
 
 
-def basic(x: Value, width: int, stride: int, dilation: int) -> Value:
+def basic(x: Value, width: int, stride: int, dilations: tuple[int, int]) -> Value:
     """relu(3 x 3, 3 x 3, + x)"""
-    y = relu(conv_norm(x, width, 3, stride, dilation=dilation, names=names(1)))
-    y = conv_norm(y, width, 3, dilation=dilation, names=names(2), gain=BRANCH_GAIN)
+    y = relu(conv_norm(x, width, 3, stride, dilation=dilations[0], names=names(1)))
+    y = conv_norm(y, width, 3, dilation=dilations[1], names=names(2), gain=BRANCH_GAIN)
     return relu(y + shortcut(x, width, stride))
 
 
 def bottleneck(
-    x: Value, width: int, stride: int, dilation: int, groups: int = 1, share: int = 64, attention: Callable[[Value], Value] | None = None
+    x: Value,
+    width: int,
+    stride: int,
+    dilations: tuple[int, int],
+    groups: int = 1,
+    share: int = 64,
+    attention: Callable[[Value], Value] | None = None,
 ) -> Value:
     """relu(1 x 1 down, 3 x 3, 1 x 1 up to four times the width, + x)
 
@@ -89,7 +96,7 @@ def bottleneck(
     """
     inner = width * share // 64 * groups
     y = relu(conv_norm(x, inner, 1, names=names(1)))
-    y = relu(conv_norm(y, inner, 3, stride, groups=groups, dilation=dilation, names=names(2)))
+    y = relu(conv_norm(y, inner, 3, stride, groups=groups, dilation=dilations[0], names=names(2)))
     y = conv_norm(y, 4 * width, 1, names=names(3), gain=BRANCH_GAIN)
     return relu((attention(y) if attention else y) + shortcut(x, 4 * width, stride))
 
