@@ -24,9 +24,10 @@ def ramp(values: np.ndarray, colours: tuple[tuple[int, int, int], ...]) -> np.nd
 
 
 def map_colours(values: np.ndarray) -> np.ndarray:
-    """A feature map (h, w) from its smallest number, dark, to its largest, bright."""
-    low, high = values.min(), values.max()
-    return ramp((values - low) / (high - low) if high > low else np.zeros(values.shape), DARK_TO_BRIGHT)
+    """A feature map (h, w) from its smallest number, dark, to its largest, bright; what is no number counts as 0."""
+    known = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = known.min(), known.max()
+    return ramp((known - low) / (high - low) if high > low else np.zeros(known.shape), DARK_TO_BRIGHT)
 
 
 def kernel_colours(weights: np.ndarray) -> np.ndarray:

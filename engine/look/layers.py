@@ -52,8 +52,8 @@ def chosen_maps(maps: dict[str, Node], nodes: Iterable[Node], names: Sequence[st
         if name in inside:
             shape = ", ".join(map(str, inside[name].types))
             raise ModelError(f"--layer: the result of {name!r} is {shape}; expected feature maps, floating-point (n, c, h, w)")
-        near = difflib.get_close_matches(name, maps, NEAR, 0.3) or list(maps)[:NEAR]
-        raise ModelError(f"--layer: no layer named {name!r}; near are {', '.join(map(repr, near))}")
+        near = list(dict.fromkeys([*difflib.get_close_matches(name, maps, NEAR), *maps]))[:NEAR]
+        raise ModelError(f"--layer: no layer named {name!r}; some are {', '.join(map(repr, near))}, and `tilewright show` prints all")
     return {name: maps[name] for name in dict.fromkeys(names)}
 
 

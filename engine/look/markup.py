@@ -55,6 +55,7 @@ h3 { font-size: 15px; margin: 0; font-weight: 650; overflow-wrap: anywhere; }
 p { margin: 6px 0 0; }
 .facts, .soft { color: var(--soft); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px; margin-top: 22px; align-items: stretch; }
+.cards.alone { max-width: 420px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px; margin: 0; }
 .card > img { display: block; width: 100%; border-radius: 7px; margin-bottom: 12px; outline: 1px solid var(--line); }
 .card .said { font-size: 13.5px; color: var(--soft); }
@@ -76,6 +77,7 @@ img.sharp { image-rendering: pixelated; }
 .tiles figcaption { font-size: 11px; color: var(--soft); text-align: center; font-variant-numeric: tabular-nums; }
 .kernels { grid-template-columns: repeat(auto-fill, minmax(52px, 1fr)); }
 .maps { grid-template-columns: repeat(auto-fill, minmax(82px, 1fr)); }
+.maps.wide { grid-template-columns: repeat(auto-fill, minmax(172px, 1fr)); }
 .layer { margin-top: 14px; }
 .layer header { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 2px 16px; align-items: baseline; }
 .note { border-left: 4px solid var(--chosen); padding: 8px 14px; background: var(--card); margin-top: 20px; border-radius: 0 8px 8px 0; }

@@ -79,7 +79,7 @@ def page(found: Findings) -> str:
         tag("h1", found.title),
         tag("p", " · ".join(found.facts), class_="facts"),
         *(tag("p", note, class_="note") for note in found.notes),
-        tag("div", *cards, class_="cards"),
+        tag("div", *cards, class_="cards" if found.heats else "cards alone"),
         *([_kernels(found.kernels)] if found.kernels else []),
         *(_layers(found.maps) if found.maps else []),
     )
@@ -110,7 +110,7 @@ def _heat_card(pixels: np.ndarray, shown: Heat) -> Markup:
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     largest = max(-low, high)
     picture = _image(heat(shaped, values, largest), shown.title)
-    strip = tag("img", src=png(heat_strip(low, high)), alt="colour scale", class_="scale")
+    strip = tag("img", src=png(heat_strip(low, high)), alt="colour scale")
     scale = tag("div", strip, tag("span", f"{low:.3g}"), tag("span", shown.unit), tag("span", f"{high:.3g}"), class_="scale")
     return tag("section", picture, tag("h3", shown.title), scale, tag("p", *shown.said, class_="said"), class_="card")
 
@@ -148,7 +148,7 @@ def _layer(found: Maps) -> Markup:
     said = f"{channels} channels of {width} × {height}" + (f", {silent} of them silent" if silent else "")
     tiles = (_tile(map_colours(found.values[c]), str(c)) for c in found.channels)
     header = tag("header", tag("h3", found.layer), tag("span", f"{found.operator} · {said}", class_="soft"))
-    return tag("section", header, tag("div", *tiles, class_="tiles maps"), class_="card layer")
+    return tag("section", header, tag("div", *tiles, class_="tiles maps wide" if width > 2 * height else "tiles maps"), class_="card layer")
 
 
 def _tile(pixels: np.ndarray, caption: str) -> Markup:
