@@ -2,7 +2,7 @@
 
 from .alexnet import alexnet, alexnet_single
 from .amoebanet import amoebanet_a, amoebanet_a_small
-from .botnet import botnet50, nonlocal_resnet50
+from .botnet import botnet50
 from .c3d import c3d
 from .conv_lstm import conv_lstm1, conv_lstm2, conv_lstm3, conv_lstm_cell
 from .convnext import convnext_small, convnext_tiny
@@ -34,10 +34,11 @@ from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_050
 from .mobilenet_v2 import mobilenet_v2
 from .mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from .nin import nin_cifar10, nin_imagenet
+from .non_local import nonlocal_resnet50
 from .pixelcnn import pixelcnn, pixelcnn_cifar10
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .resnet_v2 import resnet50_v2, resnet101_v2, resnet152_v2, resnet164_v2
-from .resnext import resnext50_32x4d, resnext101_32x8d, wide_resnet50_2
+from .resnext import resnext50_32x4d, resnext101_32x8d
 from .se_resnet import se_resnet50, se_resnet101
 from .shufflenet_v2 import shufflenet_v2_x0_5, shufflenet_v2_x1_0, shufflenet_v2_x1_5, shufflenet_v2_x2_0
 from .squeezenet import squeezenet1_0, squeezenet1_1
@@ -47,6 +48,7 @@ from .vae import vae, vae_decoder, vae_encoder
 from .vgg import vgg11, vgg13, vgg16, vgg16_bn, vgg19
 from .video_resnet import mc3_18, r2plus1d_18, r3d_18
 from .waveform import waveform_m3, waveform_m5, waveform_m11, waveform_m18
+from .wide_resnet import wide_resnet50_2
 
 __all__ = [
     "alexnet",

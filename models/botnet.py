@@ -1,7 +1,4 @@
-"""Attention over a feature map (Srinivas, Lin, Parmar, Shlens, Abbeel, Vaswani: Bottleneck transformers for visual recognition, 2021).
-
-Non-local blocks (Wang, Girshick, Gupta, He: Non-local neural networks, 2017) are its other form: one head, no positions, added to x.
-"""
+"""BoTNet (Srinivas, Lin, Parmar, Shlens, Abbeel, Vaswani: Bottleneck transformers for visual recognition, 2021)."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ from ..frontends.dsl import (
     average_pool,
     batch_norm,
     constant,
-    conv,
-    convolve,
     gather,
     layer,
     matmul,
@@ -28,11 +23,10 @@ from ..frontends.dsl import (
     transpose,
 )
 from .blocks import BRANCH_GAIN, conv_norm
+from .non_local import projection
 from .resnet import bottleneck, names, resnet, shortcut, stages
 
 HEADS = 4
-PROJECTION_GAIN = 0.25
-"""How strongly projections start: where products of two of them are large, a softmax is a choice of one pixel."""
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
@@ -42,14 +36,6 @@ def botnet50(image: Value) -> Value:
     What it learns about positions has the extents of the map, so weights are for one extent of images.
     """
     return resnet(image, [*stages(bottleneck, 3, 4, 6), *stages(bottleneck_transformer, 3)])
-
-
-@model(image=("batch=1", 3, "height=224", "width=224"))
-def nonlocal_resnet50(image: Value) -> Value:
-    """ResNet-50 with a non-local block before the last block of its third stage, 1000 classes (logits)."""
-    blocks = stages(bottleneck, 3, 4, 6, 3)
-    blocks[2][-1] = lambda x, *how: bottleneck(non_local(x, name="non_local"), *how)
-    return resnet(image, blocks)
 
 
 def bottleneck_transformer(x: Value, width: int, stride: int, _: tuple[int, int]) -> Value:
@@ -89,21 +75,3 @@ def offsets(name: str, extent: int, share: int) -> Value:
     learned = parameter(name, (2 * extent - 1, share), normal(0, 1 / math.sqrt(share)))
     differences = np.arange(extent) - np.arange(extent)[:, None]
     return transpose(gather(learned, constant(differences + extent - 1)), (0, 2, 1))
-
-
-@layer
-def non_local(x: Value, *, name: str | None = None) -> Value:
-    """x + norm(1 x 1(softmax(theta phi) g)) with half the channels between: every pixel gets a mean over all, weighted by likeness"""
-    n, channels, *extents = x.shape
-    inner = channels // 2
-    theta, phi, g = (reshape(projection(x, inner, name=part), (n, inner, -1)) for part in ("theta", "phi", "g"))
-    weights = softmax(matmul(transpose(theta, (0, 2, 1)), phi) * (1 / math.sqrt(inner)))
-    y = reshape(matmul(g, transpose(weights, (0, 2, 1))), (n, inner, *extents))
-    return x + batch_norm(conv(y, channels, 1, name="output"), gain=BRANCH_GAIN, name="norm")
-
-
-@layer
-def projection(x: Value, channels: int, bias: bool = True, *, name: str | None = None) -> Value:
-    """A 1 x 1 convolution."""
-    weight = parameter("weight", (channels, x.shape[1], 1, 1), normal(0, PROJECTION_GAIN / math.sqrt(x.shape[1])))
-    return convolve(x, weight, parameter("bias", (channels,), normal(0, 0.1)) if bias else None)

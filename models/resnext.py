@@ -1,6 +1,5 @@
-"""ResNeXt (Xie, Girshick, Dollár, Tu, He: Aggregated residual transformations for deep neural networks, 2016); wide ResNets, too.
+"""ResNeXt (Xie, Girshick, Dollár, Tu, He: Aggregated residual transformations for deep neural networks, 2016).
 
-In a wide one (Zagoruyko, Komodakis: Wide residual networks, 2016) only the 3 x 3 convolutions are wider.
 Parameters are named as in torchvision.
 """
 
@@ -22,9 +21,3 @@ def resnext50_32x4d(image: Value) -> Value:
 def resnext101_32x8d(image: Value) -> Value:
     """ResNeXt-101 with 32 groups of 8 channels, 1000 classes (logits)."""
     return resnet(image, stages(partial(bottleneck, groups=32, share=8), 3, 4, 23, 3))
-
-
-@model(image=("batch=1", 3, "height=224", "width=224"))
-def wide_resnet50_2(image: Value) -> Value:
-    """ResNet-50 with 3 x 3 convolutions of twice the width, 1000 classes (logits)."""
-    return resnet(image, stages(partial(bottleneck, share=128), 3, 4, 6, 3))

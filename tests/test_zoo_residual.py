@@ -15,9 +15,10 @@ from tilewright.engine.ops import Transpose
 from tilewright.frontends.dsl import Model, Value, model
 from tilewright.models import botnet50, convnext_tiny, densenet121, resnet_v2
 from tilewright.models import resnet as resnet_v1
-from tilewright.models.botnet import HEADS, attention, bottleneck_transformer, non_local
+from tilewright.models.botnet import HEADS, attention, bottleneck_transformer
 from tilewright.models.deeplab import RATES, atrous_pyramid
 from tilewright.models.densenet import GROWTH, dense_block
+from tilewright.models.non_local import non_local
 
 random = np.random.default_rng(17)
 
