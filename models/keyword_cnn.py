@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ..frontends.dsl import Value, conv, flatten, linear, max_pool, model, relu, softmax
+from ..frontends.dsl import Value, conv, flatten, linear, max_pool, model, relu
 from .spectrogram import log_mel_spectrogram
 
 
 @model(features=("batch=1", 1, 32, 40))
 def keyword_cnn(features: Value) -> Value:
-    """cnn-trad-fpool3: 32 frames of 40 log-mel features to four keywords and classes of other sounds (softmax)."""
+    """cnn-trad-fpool3: 32 frames of 40 log-mel features to four classes (logits)."""
     x = max_pool(relu(conv(features, 64, (20, 8))), (1, 3))
     x = relu(conv(x, 64, (10, 4)))
     x = linear(flatten(x), 32)
-    return softmax(linear(relu(linear(x, 128)), 4))
+    return linear(relu(linear(x, 128)), 4)
 
 
 @model(sound=("batch=1", 1, 5360))
 def keyword_cnn_sound(sound: Value) -> Value:
-    """cnn-trad-fpool3 with its spectrogram: 0.335 seconds at 16 kHz, which are 32 frames, to a softmax."""
+    """cnn-trad-fpool3 with its spectrogram: 0.335 seconds at 16 kHz, which are 32 frames, to four classes (logits)."""
     return keyword_cnn(log_mel_spectrogram(sound))

@@ -194,7 +194,7 @@ OTHER_AXES = [
     Row("r3d_18", 33_371_472, 40.697e9, TORCHVISION, CLIP, ci=False),
     Row("mc3_18", 11_695_440, 43.343e9, TORCHVISION, CLIP, ci=False),
     Row("r2plus1d_18", 31_505_325, 40.519e9, TORCHVISION, CLIP),
-    Row("gcn", 23_040, 62_392_320, GCN, {"features": (37, 1433), "edges": (2, 151), "weights": (151,)}, below={"edges": 37}),
+    Row("gcn", 23_040, 62_392_320, GCN, {"features": (2709, 1433), "edges": (2, 9001), "weights": (9001,)}, below={"edges": 2708}),
     Row("p4_cnn", 24_680, 11_673_760, P4_CNN, {"image": (3, 1, 28, 28)}),
 ]
 
