@@ -173,6 +173,7 @@ def test_formula(name: str) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("name", TORCH)
 def test_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
