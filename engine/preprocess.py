@@ -118,13 +118,7 @@ class PictureSource:
         """See Source."""
         picture = Input(name=self._spec.name, shape=tuple(shapes[self._spec.name]), dtype=np.dtype(np.uint8), origin=(self._spec.name,))
         ready = self._ready(picture)
-        try:
-            inner = self._source.graph({**shapes, self._spec.name: check_shape(self._spec, ready.type.shape)}, values)
-        except NeedsValues as question:
-            if self._spec.name in question.names:
-                raise ModelError(f"shapes in {self.name} depend on the numbers in {self._spec.name}: it takes no pictures") from None
-            raise
-        return with_input(inner, picture, ready)
+        return with_input(graph_inside(self._source, self._spec, ready.type.shape, shapes, values), picture, ready)
 
     def release(self) -> None:
         """See engine.source.Releasable."""
@@ -146,6 +140,16 @@ class PictureSource:
         if how.layout != given.layout:
             x = Transpose(x, permutation=(0, 3, 1, 2) if how.layout == "nchw" else (0, 2, 3, 1))
         return x if self._spec.dtype == F4 else cast(x, self._spec.dtype)
+
+
+def graph_inside(source: Source, spec: InputSpec, shape: tuple[int, ...], shapes: Shapes, values: Mapping[str, np.ndarray]) -> Graph:
+    """A source's graph where one input is of this shape, because it is computed; ModelError where its numbers would decide about shapes."""
+    try:
+        return source.graph({**shapes, spec.name: check_shape(spec, shape)}, values)
+    except NeedsValues as question:
+        if spec.name in question.names:
+            raise ModelError(f"shapes in {source.name} depend on the numbers in {spec.name}: it takes no pictures") from None
+        raise
 
 
 def with_input(graph: Graph, given: Input, ready: Node) -> Graph:

@@ -24,7 +24,7 @@ FOLDERS = ("engine", "frontends", "passes", "backends", "models")
 HEAVY = ("onnx", "onnxruntime", "numba", "llvmlite", "cupy", "rich", "PIL", "torch", "safetensors")
 PUBLIC = {
     "CompilerBug", "Graph", "MachineError", "ModelError", "Preprocessing", "Session", "TilewrightError", "UnsupportedError",
-    "compile", "knobs", "load", "load_weights", "open", "optimize", "preprocess",
+    "augment", "compile", "knobs", "load", "load_weights", "open", "optimize", "preprocess",
 }  # fmt: skip
 MAX_LINES = 300
 

@@ -1,5 +1,6 @@
 """Tilewright compiles a trained convolutional network into tiled kernels made for the machine it runs on, and runs it."""
 
+from .engine.augment import augment as augment
 from .engine.compiler import compile as compile
 from .engine.compiler import load as load
 from .engine.compiler import optimize as optimize
