@@ -1,10 +1,11 @@
-"""What README.md and CONTRIBUTING.md show works, and the files they name are there."""
+"""What README.md, CONTRIBUTING.md and docs/dsl.md show works, and the files they name are there."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,19 @@ from tilewright.engine.cli import make_parser
 from tilewright.engine.graph import Graph, Input
 from tilewright.engine.ops import pointwise
 
-README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+README, CONTRIBUTING, GUIDE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "docs/dsl.md"))
+SAID = [
+    "61706 416520",
+    "['classes.bias', 'classes.weight', 'residual1.batch_norm1.bias']",
+    "{'kind': (2, 5), 'good': (2, 1)}",
+    "8 4 ['weight']",
+    "0.0",
+    "falls back to NumPy: snake [numpy] waves: no kernel for snake",
+    "epilogue=$0 + sin($0 * 2) * sin($0 * 2) * 0.5",
+    "drop_softmax: 1 rewrites",
+    "the softmax is along another axis",
+]
+"""What the guide says that its code prints."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -37,6 +50,27 @@ def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str], tmp_p
     assert "graph resnet18" in capsys.readouterr().out
 
 
+def test_the_python_of_the_guide_runs(capsys: pytest.CaptureFixture[str], rng: np.random.Generator) -> None:
+    names: dict[str, Any] = {"__name__": "guide"}
+    codes = blocks(GUIDE, "python")
+    assert len(codes) == 9
+    for code in codes:
+        exec(compile(code, "docs/dsl.md", "exec", dont_inherit=True), names)
+    printed = capsys.readouterr().out
+    for text in SAID:
+        assert text in GUIDE and text in printed
+    assert names["scores"].shape == (3, 10) and np.allclose(names["scores"].sum(1), 1, atol=1e-5)
+    image = rng.random((2, 1, 28, 28), np.float32)
+    likely, read = tw.compile(names["lenet"])(image), names["read"](image)
+    np.testing.assert_array_equal(read[0][:, 0], likely.argmax(1))
+    np.testing.assert_array_equal(read[1][0], likely.argmax(0))
+
+
+def test_the_links_of_the_guide_lead_somewhere() -> None:
+    links = [target.replace("\\", "") for target in re.findall(r"\]\(([^)]+)\)", GUIDE)]
+    assert len(links) >= 4 and all((ROOT / "docs" / target).exists() for target in links)
+
+
 def test_the_pass_of_the_recipe_works(rng: np.random.Generator) -> None:
     (code,) = blocks(CONTRIBUTING, "python")
     names: dict[str, object] = {"__name__": "recipe"}
@@ -51,7 +85,7 @@ def test_the_shell_commands_parse() -> None:
     parser = make_parser()
     (script,) = [code for code in blocks(README, "sh") if code.startswith("tilewright run")]
     lines = [line.partition("#")[0].split() for line in script.replace("\\\n", " ").splitlines()]
-    assert len(lines) == 10
+    assert len(lines) == 11
     for words in lines:
         assert words[0] == "tilewright" and parser.parse_args(words[1:]).command == words[1]
 
