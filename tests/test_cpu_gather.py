@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cpu_harness import check_node, operand, run_node
 
+from tilewright.backends.cpu.gather import Walk
 from tilewright.engine.graph import Node
 from tilewright.engine.ops import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 
@@ -106,3 +107,13 @@ def test_indices_outside_never_leave_the_operands(rng):
     want = data.copy()
     want[0] = values[u][0]
     np.testing.assert_array_equal(run_node(ScatterND(x, i, u), values), want)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 30, 31, 64, 210])
+def test_a_long_list_of_indices_is_a_few_rows(rng, count):
+    """Rows are what threads share; with one index each, finding out where a row begins would take longer than the rest."""
+    for leading in (1, 3, 17):
+        (x, i), values = values_of(x=numbers(rng, (leading, 12)), i=positions(rng, 12, (count,)))
+        check_node(Gather(x, i, axis=1), values)
+    rows, arguments = Walk([(3, 50, 0), (210, 0, 1)], [(50, 1)], 1).arguments(8)
+    assert 8 <= rows <= 12 and arguments["columns"] == 3 * 210 // rows

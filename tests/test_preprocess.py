@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command
 from PIL import Image
 
 import tilewright as tw
@@ -234,3 +235,24 @@ def test_the_graph_of_the_model_is_not_touched() -> None:
     changed = tw.load(tw.preprocess(graph))
     assert str(graph) == before and changed.find(Input)[0].type.dtype == np.uint8
     assert {id(c.data) for c in graph.find(Constant)} <= {id(c.data) for c in changed.find(Constant)}  # type: ignore[attr-defined]
+
+
+def test_on_the_command_line(cli: Command, tmp_path: pathlib.Path, rng: Random) -> None:
+    """A picture goes in as it is, and a model is exported, compiled and shown with its preprocessing inside."""
+    Image.fromarray(rng.integers(0, 256, (60, 44, 3), dtype=np.uint8)).save(tmp_path / "picture.png")
+    how = ("--order", "grey", "--resize-short", 30, "--crop", 28, "--scale", 1 / 255)
+    outside = cli("run", "lenet5", "--image", tmp_path / "picture.png", *how, "--output", tmp_path / "outside.npz")
+    inside = cli("run", "lenet5", "--image", tmp_path / "picture.png", *how, "--preprocess", "--output", tmp_path / "inside.npz")
+    assert (outside.code, inside.code) == (0, 0)
+    with np.load(tmp_path / "outside.npz") as wanted, np.load(tmp_path / "inside.npz") as found:
+        np.testing.assert_allclose(found["output"], wanted["output"], atol=0.02)
+    size = ("--shape", "image=1x60x44x3")
+    assert cli("export", "lenet5", tmp_path / "bytes.onnx", "--preprocess", *how, *size).code == 0
+    assert tw.load(tmp_path / "bytes.onnx").inputs[0].type.shape == (1, 60, 44, 3)
+    assert cli("compile", "lenet5", "-o", tmp_path / "bytes.tw", "--preprocess", *how, *size).code == 0
+    assert tw.open(tmp_path / "bytes.tw").source.inputs[0].dtype == np.uint8
+    assert "image: u8[1,60,44,3]" in cli("show", "lenet5", "--preprocess", *how, *size).out
+    late = cli("run", tmp_path / "bytes.tw", "--random", "--preprocess")
+    assert late.code == 2 and "--preprocess can be given to `tilewright compile` only" in late.err
+    open_size = cli("export", "lenet5", tmp_path / "bytes.onnx", "--preprocess", *how)
+    assert open_size.code == 2 and "--shape image=" in open_size.err

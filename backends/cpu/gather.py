@@ -132,11 +132,14 @@ class Walk:
     inner: int
 
     def arguments(self, least_rows: int) -> tuple[int, dict[str, Argument]]:
-        """(rows, the kernel's arguments); the last dimension becomes columns where enough rows remain."""
-        *rows, column = [(1, 0, 0), *self.dimensions]
+        """(rows, the kernel's arguments); the last dimension becomes columns, in as few parts as make enough rows."""
+        *rows, (extent, x_step, index_step) = [(1, 0, 0), *self.dimensions]
         count = math.prod(extent for extent, _, _ in rows)
-        if count < least_rows:
-            rows, column, count = [*rows, column], (1, 0, 0), count * column[0]
+        if count < least_rows and extent:
+            parts = next(p for p in range(min(extent, -(-least_rows // max(count, 1))), extent + 1) if extent % p == 0)
+            extent, count = extent // parts, count * parts
+            rows = [*rows, (parts, extent * x_step, extent * index_step)]
+        column = extent, x_step, index_step
         rows = [r for r in rows if r[0] != 1]
         tables: dict[str, Argument] = {"rows": Table(np.array(rows or [(1, 0, 0)], np.int64)), "axes": Table(np.array(self.axes, np.int64))}
         numbers = {"rank": len(rows), "columns": column[0], "x_step": column[1], "index_step": column[2]}

@@ -52,13 +52,18 @@ def add_tuning(group: argparse._ActionsContainer) -> None:
     group.add_argument("--tune", action="store_true", help=how)
 
 
-def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """What to run the model on."""
+def add_inputs(parser: argparse.ArgumentParser, inside: bool = True) -> None:
+    """What to run the model on; `inside`: see `add_pictures`."""
     group = parser.add_argument_group("inputs")
     group.add_argument("--input", action="append", default=[], metavar="NAME=FILE", help="a .npy array, or an .npz with arrays by name")
     group.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture, or NAME=FILE; several make a batch")
     group.add_argument("--random", action="store_true", help="fill the inputs not given with random numbers")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of the random numbers; default: 0")
+    add_pictures(parser, inside)
+
+
+def add_pictures(parser: argparse.ArgumentParser, inside: bool = True) -> None:
+    """What the model expects of pictures, and where it may be so that the model sees to it itself, --preprocess."""
     group = parser.add_argument_group("pictures", "y = (x * scale - mean) / std over pixels 0..255, in the model's channel order")
     group.add_argument("--resize-short", type=positive, metavar="N", help="scale the short side to N pixels")
     group.add_argument("--resize", type=size, metavar="WxH", help="scale to exactly this size")
@@ -68,6 +73,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mean", type=_numbers, default=(0.0,), metavar="A,B,C", help="one number or one a channel; default: 0")
     group.add_argument("--std", type=_numbers, default=(1.0,), metavar="A,B,C", help="one number or one a channel; default: 1")
     group.add_argument("--layout", choices=LAYOUTS, default="nchw", help="the model's axis order; default: nchw")
+    if inside:
+        how = "make all this the first layers of the model, which takes bytes then: n x height x width x 3, red, green, blue"
+        group.add_argument("--preprocess", action="store_true", help=how)
+    parser.set_defaults(preprocess=False)
 
 
 def preprocessing(arguments: argparse.Namespace) -> Preprocessing:

@@ -23,7 +23,7 @@ from ..graph import Graph
 from ..rest import warning
 from ..source import Shapes, Source, specialize
 from . import console, failure, files
-from .arguments import add_model, add_tuning, names, positive, seconds, shapes
+from .arguments import add_model, add_pictures, add_tuning, names, positive, seconds, shapes
 from .inputs import random_array, require_shapes
 from .model import is_file_as_it_is, model_of
 
@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=float, metavar="T", help="largest error that agrees; default: by the type, 1e-4 for float32")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs; default: 0")
     parser.add_argument("--json", metavar="FILE.json", help="save everything, every single time included")
+    add_pictures(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 
 from ..compiler import compile
 from . import console
-from .arguments import add_compilation, add_model, shapes
+from .arguments import add_compilation, add_model, add_pictures, shapes
 from .files import checked_target
 from .inputs import require_shapes
 from .model import model_of
@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE.tw", help="the file to write")
     add_compilation(parser)
+    add_pictures(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import argparse
 from .. import plugins
 from ..compiler import load_source
 from . import files
-from .arguments import add_model, shapes
+from .arguments import add_model, add_pictures, shapes
 from .inputs import require_shapes
 from .model import model_of
 
@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `tilewright export`."""
     add_model(parser)
     parser.add_argument("file", metavar="FILE.onnx")
+    add_pictures(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from ..images import read_picture
+from ..images import Preprocessing, read_picture
 from ..source import InputSpec, Shapes, Source, check_input, check_inputs
 from .arguments import preprocessing, shapes
 
@@ -74,10 +74,12 @@ def from_pictures(specs: Sequence[InputSpec], arguments: argparse.Namespace, giv
     """The pictures as one batch, for the input they name or the only one that takes pictures."""
     if not arguments.image:
         return {}
-    how, spec = preprocessing(arguments), picture_input(specs, arguments, given)
+    spec = picture_input(specs, arguments, given)
+    how = Preprocessing(layout="nhwc") if arguments.preprocess else preprocessing(arguments)  # as bytes, or as the model expects them
     pictures = [read_picture(_split(specs, option)[1], how, spec.dtype) for option in arguments.image]
     if len({p.shape for p in pictures}) > 1:
-        raise ModelError("--image: the pictures have different sizes; give --resize or --crop")
+        what = "leave --preprocess out" if arguments.preprocess else "give --resize or --crop"
+        raise ModelError(f"--image: the pictures have different sizes; {what}")
     batch = np.concatenate(pictures)
     try:
         check_input(spec, batch)

@@ -16,6 +16,7 @@ from .arguments import add_compilation, add_inputs, add_model, positive, preproc
 from .classification import add_classification, read_labels
 from .files import checked_target, write
 from .inputs import from_files, gather, picture_input
+from .model import model_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--patch", type=positive, metavar="N", help="side of the square that hides a part; default: a 7th of the short side")
     group.add_argument("--step", type=positive, metavar="N", help="how far it moves each time; default: half its side")
     add_classification(parser)
-    add_inputs(parser)
+    add_inputs(parser, inside=False)
     add_compilation(parser)
 
 
@@ -55,7 +56,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
     """The model with its inputs, one of them a picture."""
     if len(arguments.image) != 1:
         raise ModelError(f"expected one picture, got {len(arguments.image)}; give it with --image FILE")
-    source = load_source(arguments.model)
+    source = load_source(model_of(arguments))
     name = picture_input(source.inputs, arguments, from_files(source.inputs, arguments.input)).name
     inputs = gather(source, arguments)
     return Subject(

@@ -8,18 +8,22 @@ from typing import Any
 
 from ..compiler import named_model
 from ..errors import ModelError
+from ..preprocess import preprocess
 from ..weights import Weighted, load_weights
+from .arguments import preprocessing
 
 
 def model_of(arguments: argparse.Namespace, name: str | None = None) -> Any:
     """What `compile` and `load_source` take for MODEL, or for one of several."""
     model = arguments.model if name is None else name
-    return model if arguments.weights is None else _with_weights(model, arguments.weights)
+    if arguments.weights is not None:
+        model = _with_weights(model, arguments.weights)
+    return preprocess(model, preprocessing(arguments)) if arguments.preprocess else model
 
 
 def is_file_as_it_is(arguments: argparse.Namespace, name: str) -> bool:
     """Whether the model is what its file says, so that others can read the file."""
-    return arguments.weights is None and os.path.exists(name)
+    return arguments.weights is None and not arguments.preprocess and os.path.exists(name)
 
 
 def _with_weights(model: str, file: str) -> Any:

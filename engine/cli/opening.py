@@ -17,6 +17,7 @@ def opened(arguments: argparse.Namespace) -> Session | None:
         return None
     given = {
         "--weights": arguments.weights is not None,
+        "--preprocess": arguments.preprocess,
         "--backend": arguments.backend != "cpu",
         "--threads": arguments.threads is not None,
         "--accuracy": arguments.accuracy != Options().accuracy,
