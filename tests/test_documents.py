@@ -15,6 +15,7 @@ import tilewright as tw
 from tilewright.engine.cli import make_parser
 from tilewright.engine.graph import Graph, Input
 from tilewright.engine.ops import pointwise
+from tilewright.models import resnet18
 
 README, CONTRIBUTING, GUIDE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "docs/dsl.md"))
 SAID = [
@@ -38,13 +39,15 @@ def blocks(text: str, language: str) -> list[str]:
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     monkeypatch.chdir(tmp_path)
+    pytest.importorskip("safetensors.numpy").save_file(resnet18.parameters(), "resnet18.safetensors")
     codes = blocks(README, "python")
-    assert len(codes) == 3
+    assert len(codes) == 4
     for code in codes:
         exec(code, names)
     outputs, scores = names["outputs"], names["scores"]
     assert isinstance(outputs, dict) and outputs["output"].shape == (1, 1000)
     assert isinstance(scores, np.ndarray) and scores.shape == (4, 10)
+    np.testing.assert_allclose(names["likely"].sum(), 1, rtol=1e-4)  # type: ignore[attr-defined]
     assert isinstance(names["session"], tw.Session) and (tmp_path / "resnet18.tw").exists()
     np.testing.assert_array_equal(names["session"].run({"image": names["image"]})["output"], outputs["output"])  # type: ignore[dict-item]
     assert "graph resnet18" in capsys.readouterr().out
@@ -85,7 +88,7 @@ def test_the_shell_commands_parse() -> None:
     parser = make_parser()
     (script,) = [code for code in blocks(README, "sh") if code.startswith("tilewright run")]
     lines = [line.partition("#")[0].split() for line in script.replace("\\\n", " ").splitlines()]
-    assert len(lines) == 11
+    assert len(lines) == 12
     for words in lines:
         assert words[0] == "tilewright" and parser.parse_args(words[1:]).command == words[1]
 
