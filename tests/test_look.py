@@ -180,3 +180,11 @@ def test_what_is_inside_a_graph(rng: np.random.Generator) -> None:
 def test_most_active() -> None:
     features = np.stack([np.full((2, 2), v) for v in (0.5, -3.0, 2.0, 0.0)])
     assert most_active(features, 3).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x1_0", "efficientnet_b0"])
+def test_networks_of_the_zoo_with_an_exact_map(name: str) -> None:
+    graph = tw.load(name, {"image": (1, 3, 64, 64)})
+    head = find_head(graph.outputs[0], 5)
+    assert head is not None and head.features.type.rank == 4 and head.weights.any()
+    assert head.axes == (2, 3) and head.weights.shape[1] == head.features.type.shape[1]

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 from command_line import REFERENCE, Command, assert_wrong_input
-from look_subjects import EXTENT, averaged, dense, picture, subject
+from look_subjects import EXTENT, averaged, averaged_by_a_window, dense, picture, subject
 from PIL import Image
 
 import tilewright as tw
@@ -21,8 +21,9 @@ from tilewright.engine import plugins
 from tilewright.engine.graph import Graph, Input
 from tilewright.engine.look.colours import heat, kernel_colours, png
 from tilewright.engine.look.page import Findings, Kernels, Maps, page
-from tilewright.engine.look.study import NO_CLASSES, Wishes, study
+from tilewright.engine.look.study import NO_ACTIVATION, NO_CLASSES, NO_KERNELS, Wishes, study
 from tilewright.engine.ops import pointwise
+from tilewright.frontends.dsl import Model
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_kernels_over_other_channels_are_grey(rng: np.random.Generator) -> None:
     assert all(tile.shape == (3, 4) for tile in tiles)
     np.testing.assert_allclose(tiles[3], kernel_colours(weights[1, 1]), atol=0.51)
     assert len(images(page_of(kernels=Kernels("first", np.zeros((200, 1, 2, 2)), False)))) == 1 + 1 + 96
+
+
+def test_models_without_convolutions_have_the_occlusion_map(cli: Command, photo: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    ending = cli("look", "mlp", "--image", photo, "--resize", "28", "--order", "grey", "-o", tmp_path / "out.html", *REFERENCE)
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert ending.code == 0 and NO_KERNELS in text and NO_ACTIVATION in text and "Occlusion map" in text
+    assert "probabilities: softmax of output" in text and "Class activation" not in text
+
+
+@pytest.mark.parametrize(("network", "said"), [(averaged, "softmax of output"), (averaged_by_a_window, "probabilities: output")])
+def test_it_says_what_the_probabilities_are(network: Model, said: str, rng: np.random.Generator) -> None:
+    assert said in " ".join(study(subject(network, picture(rng)), Wishes(patch=9), "title").facts)
 
 
 def page_of(kernels: Kernels | None = None, **changes) -> str:

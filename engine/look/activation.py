@@ -60,9 +60,9 @@ def _before(node: Node, weights: np.ndarray) -> tuple[Node, np.ndarray, float] |
             return x, weights.reshape(x.type.shape), 0.0
         case Transpose(x):
             return x, weights.transpose(np.argsort(node.permutation)), 0.0
-        case MatMul(a, b, bias, ()) if node.epilogue == IDENTITY and b.type.rank == 2 and _is_known(b, bias):
+        case MatMul(a, b, bias, ()) if node.epilogue == IDENTITY and b.type.rank == 2 and is_known(b, bias):
             return a, weights @ known(b).T, _added(weights.reshape(-1, b.type.shape[1]), bias)
-        case Conv(x, weight, bias, ()) if node.epilogue == IDENTITY and _is_linear(node) and _is_known(weight, bias):
+        case Conv(x, weight, bias, ()) if node.epilogue == IDENTITY and _is_linear(node) and is_known(weight, bias):
             matrix = known(weight).reshape(weight.type.shape[:2])
             return x, (weights.reshape(1, -1) @ matrix).reshape(x.type.shape), _added(weights.reshape(1, -1), bias)
     return None
@@ -87,7 +87,8 @@ def _is_global_average(node: Node) -> bool:
     return isinstance(node, Reduce) and node.kind == "mean" and node.x.type.rank == 4 and len(node.axes) == 2 and 0 not in node.axes
 
 
-def _is_known(*nodes: Node | None) -> bool:
+def is_known(*nodes: Node | None) -> bool:
+    """Whether they depend on no input."""
     return not any(isinstance(n, Input) for node in nodes if node is not None for n in reachable([node]))
 
 

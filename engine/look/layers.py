@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ModelError
 from ..graph import Graph, Input, Node
 from ..ops import BatchNorm, Conv, Pointwise
-from .activation import known
+from .activation import is_known, known
 
 NEAR = 5
 """How many names are suggested for one that there is not."""
@@ -77,8 +77,8 @@ def last_map(graph: Graph, nodes: Sequence[Node]) -> Node | None:
 
 
 def first_kernels(nodes: Iterable[Node]) -> tuple[str, np.ndarray] | None:
-    """The name and the weights (k, c, h, w) of the first convolution over a plane; None: there is none."""
+    """The name and the learned weights (k, c, h, w) of the first convolution over a plane; None: there is none."""
     for node in nodes:
-        if isinstance(node, Conv) and node.weight.type.rank == 4:
+        if isinstance(node, Conv) and node.weight.type.rank == 4 and is_known(node.weight):
             return (node.origin or (node.opname,))[0], known(node.weight)
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..classification import as_probabilities, class_scores
+from ..classification import as_probabilities, class_scores, looks_like_probabilities
 from ..compiler import compile, optimize
 from ..errors import ModelError
 from ..expression import Apply
@@ -30,6 +30,8 @@ MASKS = 64
 """About how many channels Score-CAM asks."""
 BATCH = 8
 """How many variants of the picture run at once, where the model leaves that open."""
+NO_KERNELS = "No convolution with learned kernels works on the picture, so there are no kernels to show."
+NO_ACTIVATION = "No convolution keeps places of the picture apart, so there is no class activation map; the occlusion map needs none."
 NO_CLASSES = (
     "No output of this model holds the scores of classes, so there is no prediction to explain: only kernels and feature maps are shown."
 )
@@ -87,16 +89,27 @@ def study(subject: Subject, wishes: Wishes, title: str) -> Findings:
     seen = observe(subject, graph, [*chosen.values(), *([last] if last else [])], wishes.labels)
     question, predictions = asked(seen, wishes)
     spec = next(i for i in graph.inputs if i.name == subject.picture.name)
+    first = kernels(nodes, subject.picture)
+    heats = explained(subject, wishes, question, seen, last) if question else []
+    missing = {NO_CLASSES: question is None, NO_KERNELS: first is None, NO_ACTIVATION: len(heats) == 1}
     return Findings(
         title=title,
-        facts=(f"model {graph.name}", f"input {spec.name}: {spec.type}", f"backend {subject.options['backend']}"),
+        facts=(f"model {graph.name}", f"input {spec.name}: {spec.type}", *_read(seen), f"backend {subject.options['backend']}"),
         pixels=subject.picture.pixels,
         predictions=predictions,
-        heats=explained(subject, wishes, question, seen, last) if question else [],
-        kernels=kernels(nodes, subject.picture),
+        heats=heats,
+        kernels=first,
         maps=[_maps(name, node, seen.values[node][0], wishes.channels) for name, node in chosen.items()],
-        notes=[] if question else [NO_CLASSES],
+        notes=[note for note, is_missing in missing.items() if is_missing],
     )
+
+
+def _read(seen: Observed) -> list[str]:
+    """How the probabilities come out of the model."""
+    if seen.scored is None:
+        return []
+    _, scores = class_scores({seen.scored: seen.outputs[seen.scored]}, None)
+    return [f"probabilities: {'' if looks_like_probabilities(scores) else 'softmax of '}{seen.scored}"]
 
 
 def observe(subject: Subject, graph: Graph, inner: Sequence[Node], labels: list[str] | None) -> Observed:
