@@ -20,6 +20,7 @@ import tilewright as tw
 from tilewright.engine import plugins
 from tilewright.engine.graph import Graph, Input
 from tilewright.engine.look.colours import heat, kernel_colours, png
+from tilewright.engine.look.markup import tag
 from tilewright.engine.look.page import Findings, Kernels, Maps, page
 from tilewright.engine.look.study import NO_ACTIVATION, NO_CLASSES, NO_KERNELS, Wishes, study
 from tilewright.engine.ops import pointwise
@@ -117,6 +118,10 @@ def test_names_are_text_and_nothing_else(rng: np.random.Generator) -> None:
     parsed = Elements(text)
     assert "script" not in parsed.elements and "<script" not in text and "\x1b" not in text
     assert parsed.texts.count("<script>alert('x')</script>&\\x1b") >= 10
+
+
+def test_attributes_are_text_too() -> None:
+    assert tag("img", alt='"><b onload="x">', class_="a") == '<img alt="&quot;&gt;&lt;b onload=&quot;x&quot;&gt;" class="a">'
 
 
 def test_the_page_needs_nothing_else(cli: Command, photo: pathlib.Path, tmp_path: pathlib.Path) -> None:
