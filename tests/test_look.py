@@ -70,7 +70,7 @@ def test_maps_of_classes_are_their_own_activation(rng: np.random.Generator) -> N
     shown = picture(rng)
     found = study(subject(convolved_before_the_mean, shown), Wishes(target=4, patch=4), "title").heats[0]
     np.testing.assert_allclose(found.values, value(convolved_before_the_mean, shown.array, "relu3")[0, 4], rtol=1e-4, atol=1e-6)
-    assert "plus the bias" not in "".join(found.said)
+    assert "plus the bias" not in "".join(found.said) and "one map for each class" in "".join(found.said)
 
 
 @pytest.mark.parametrize("network", [flattened, bent, dense], ids=lambda network: network.name)

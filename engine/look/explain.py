@@ -26,10 +26,11 @@ def exactly(question: Question, head: Head, features: np.ndarray) -> Heat:
     """The class activation map."""
     values = head.activation(features)
     against = ", cold ones against it" if values.min() < 0 else ""
+    is_own_map = np.count_nonzero(head.weights) == 1 and head.weights.max() == 1
+    end = "the average of one map for each class" if is_own_map else "global average pooling and a linear layer"
     plus = f" plus the bias {head.bias:.4g}" if head.bias else ""
     said = (
-        "Warm places speak for ", tag("b", question.label), f"{against}. This network ends in global average pooling and a linear layer, "
-        f"so the map is exact: its mean {values.mean():.4g}{plus} is the score of the class (Zhou et al. 2016).",
+        "Warm places speak for ", tag("b", question.label), f"{against}. This network ends in {end}, so the map is exact: its mean {values.mean():.4g}{plus} is the score of the class (Zhou et al. 2016).",
     )  # fmt: skip
     return Heat("Class activation map", values, "part of the score", said)
 
