@@ -30,7 +30,8 @@ def exactly(question: Question, head: Head, features: np.ndarray) -> Heat:
     end = "the average of one map for each class" if is_own_map else "global average pooling and a linear layer"
     plus = f" plus the bias {head.bias:.4g}" if head.bias else ""
     said = (
-        "Warm places speak for ", tag("b", question.label), f"{against}. This network ends in {end}, so the map is exact: its mean {values.mean():.4g}{plus} is the score of the class (Zhou et al. 2016).",
+        "Warm places speak for ", tag("b", question.label), f"{against}. This network ends in {end}, so the map is exact: "
+        f"its mean {values.mean():.4g}{plus} is the score of the class (Zhou et al. 2016).",
     )  # fmt: skip
     return Heat("Class activation map", values, "part of the score", said)
 
