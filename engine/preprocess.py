@@ -64,8 +64,10 @@ def picture_input(source: Source, name: str | None = None) -> InputSpec:
     found = [s for s in floats if name in (None, s.name)]
     if len(found) != 1:
         asked = "one floating-point input of rank 4" if name is None else f"a floating-point input {name!r} of rank 4"
-        several = "; say which: input=..." if len(found) > 1 else ""
-        raise ModelError(f"expected {asked}, the model takes {', '.join(map(str, source.inputs))}{several}")
+        hint = "; say which: input=..." if len(found) > 1 else ""
+        if any(len(s.shape) == 4 and s.dtype.kind in "iu" for s in source.inputs):
+            hint = "; one that takes bytes is preprocessed already, and augmentation comes first: preprocess(augment(model))"
+        raise ModelError(f"expected {asked}, the model takes {', '.join(map(str, source.inputs))}{hint}")
     return found[0]
 
 

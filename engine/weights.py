@@ -20,6 +20,7 @@ from .tensor import TensorType
 from .tensor_files import TensorFile, read_tensors
 
 OWN_NAMES = "the model's own (torchvision's, where it has the model)"
+UNKNOWN_NAMES = "of something else"
 IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What training in parallel, compilation and training frameworks put before every name."""
@@ -169,7 +170,7 @@ def _recognised(names: list[str], expected: Mapping[str, TensorType]) -> tuple[s
                 continue  # two tensors would have one name: these rules are for another network
             if not found or _hits(renamed, expected) > _hits(found, expected):
                 best, found = label, renamed
-    return best, found
+    return (best if _hits(found, expected) else UNKNOWN_NAMES), found
 
 
 def _hits(renamed: Mapping[str, str], expected: Mapping[str, TensorType]) -> int:

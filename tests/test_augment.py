@@ -169,6 +169,8 @@ def test_what_does_not_fit_is_refused() -> None:
 
     with pytest.raises(tw.ModelError, match="expected one floating-point input of rank 4, the model takes tokens"):
         tw.augment(tokens)
+    with pytest.raises(tw.ModelError, match=r"preprocess\(augment\(model\)\)"):
+        tw.augment(tw.preprocess(logits))
     with pytest.raises(tw.ModelError, match="no output named 'classes'; the model has output"):
         tw.augment(logits, output="classes")
     with pytest.raises(tw.ModelError, match="expected layout of nchw, nhwc"):

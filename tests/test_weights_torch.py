@@ -84,6 +84,7 @@ class Hostile:
         return exec, ("raise SystemExit('code of the file ran')",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_files_of_torch_that_are_none(arrays: dict[str, np.ndarray], tmp_path: pathlib.Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
