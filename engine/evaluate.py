@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ModelError
 from .expression import Expression, change_dtypes
 from .graph import Constant, Graph, Input, Node, Result
 
@@ -28,10 +29,16 @@ def evaluate(graph: Graph, inputs: Sequence[np.ndarray]) -> list[Any]:
 
 
 def evaluate_node(node: Node, values: Mapping[Node, Any]) -> Any:
-    """The value of one node, given those of its operands; every array gets the dtype that the node's type promises."""
+    """The value of one node, given those of its operands; every array gets the dtype that the node's type promises.
+
+    Raises ModelError where the numbers of an operand count beyond the end of another.
+    """
     if isinstance(node, Result):
         return values[node.node][node.index]
-    results = node.reference(*(_gather(getattr(node, name), values) for name in node.operand_names))
+    try:
+        results = node.reference(*(_gather(getattr(node, name), values) for name in node.operand_names))
+    except IndexError as error:
+        raise ModelError(f"{node.label}: {error}") from error
     if len(node.types) == 1:
         return np.asarray(results, node.type.dtype)
     return tuple(np.asarray(r, t.dtype) for r, t in zip(results, node.types, strict=True))

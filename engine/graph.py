@@ -62,9 +62,7 @@ class Node:
                     object.__setattr__(self, field.name, (field.metadata["per_axis"],) * spatial)
             inferred = self.infer()
         except (ModelError, ValueError, IndexError) as error:
-            where = f" (from {', '.join(map(repr, self.origin))})" if self.origin else ""
-            given = ", ".join(", ".join(map(str, o.types)) for o in self.operands)
-            raise ModelError(f"{self.opname}({given}){where}: {error}") from error
+            raise ModelError(f"{self.label}: {error}") from error
         types = inferred if isinstance(inferred, tuple) else (inferred,)
         object.__setattr__(self, "types", types if self.layout is None else tuple(dc.replace(t, layout=self.layout) for t in types))
 
@@ -72,6 +70,12 @@ class Node:
     def opname(self) -> str:
         """The operator's name as it is printed: snake case of the class name."""
         return _snake_case(type(self).__name__)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: `relu(f32[1,4]) (from 'head.relu1')`."""
+        where = f" (from {', '.join(map(repr, self.origin))})" if self.origin else ""
+        return f"{self.opname}({', '.join(', '.join(map(str, o.types)) for o in self.operands)}){where}"
 
     @property
     def type(self) -> TensorType:

@@ -119,6 +119,8 @@ MISFITS: list[tuple[Callable[[], Node], str]] = [
     (lambda: Expand(value(4, 1), shape=(1, 5)), r"expected a shape that f32\[4,1\] broadcasts to"),
     (lambda: Gather(MATRIX, value(3), axis=0), "expected integer indices"),
     (lambda: Gather(MATRIX, index(3), axis=2), "an axis from 0 to 1"),
+    (lambda: Gather(MATRIX, Constant(np.array([3, 4, -4])), axis=0), "expected indices from -4 to 3, got 4"),
+    (lambda: Gather(MATRIX, Constant(np.array(-6)), axis=1), "expected indices from -5 to 4, got -6"),
     (lambda: GatherElements(MATRIX, index(5, 3), axis=1), "that fit into"),
     (lambda: GatherND(MATRIX, index(2, 3)), "tuples of 3 indices are too long for 2 axes"),
     (lambda: GatherND(MATRIX, index(3, 1), batch_dims=1), r"expected indices that begin with \(4,\)"),
@@ -273,3 +275,12 @@ def test_evaluate_converts_inputs_to_their_declared_dtype() -> None:
     (result,) = evaluate(Graph((x,), (pointwise("div", x, 3),), ("y",)), [np.arange(3)])
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, np.arange(3, dtype=np.float32) / np.float32(3))
+
+
+@pytest.mark.parametrize("wrong", [4, -5])
+def test_evaluate_refuses_data_that_counts_beyond_an_axis(wrong: int) -> None:
+    rows = Input(name="rows", shape=(2,), dtype=np.dtype(np.int64))
+    picked = Graph((rows,), (Gather(Constant(np.eye(4)), rows, axis=0, origin=("table",)),), ("y",))
+    np.testing.assert_array_equal(evaluate(picked, [np.array([3, -4])])[0], np.eye(4)[[3, 0]])
+    with pytest.raises(ModelError, match=rf"^gather\(f64\[4,4\], i64\[2\]\) \(from 'table'\): index {wrong} is out of bounds"):
+        evaluate(picked, [np.array([0, wrong])])

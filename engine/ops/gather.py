@@ -7,7 +7,7 @@ import dataclasses as dc
 import numpy as np
 
 from ..errors import ModelError
-from ..graph import Node, op
+from ..graph import Constant, Node, op
 from ..tensor import TensorType
 from .reduce import check_axis
 
@@ -27,6 +27,8 @@ class Gather(Node):
         x = self.x.type
         check_axis(self.axis, x)
         check_indices(self.indices)
+        if isinstance(self.indices, Constant):
+            check_range(self.indices.data, x.shape[self.axis])
         return TensorType(x.dtype, (*x.shape[: self.axis], *self.indices.type.shape, *x.shape[self.axis + 1 :]))
 
     def reference(self, x: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -119,6 +121,13 @@ def check_indices(indices: Node) -> None:
     """ModelError unless the indices are integers."""
     if indices.type.dtype.kind not in "iu":
         raise ModelError(f"expected integer indices, got {indices.type}")
+
+
+def check_range(indices: np.ndarray, extent: int) -> None:
+    """ModelError where an index counts beyond an axis of this extent, from the front or from the back."""
+    outside = indices[(indices < -extent) | (indices >= extent)]
+    if outside.size:
+        raise ModelError(f"expected indices from {-extent} to {extent - 1}, got {outside.flat[0]}")
 
 
 def check_elementwise(x: TensorType, indices: Node, axis: int) -> None:
