@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cpu_harness import TARGETS, assert_close, check_node, expected, load_kernels, operand, run_node
+from cpu_harness import TARGETS, NodeRun, assert_close, check_node, expected, load_kernels, operand, run_node
 
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
 from tilewright.backends.cpu.target import Target
 from tilewright.engine.ops import Reduce
+from tilewright.engine.ops.layout import to_physical
 from tilewright.engine.tensor import Blocked
 
 F4 = np.dtype(np.float32)
@@ -75,6 +76,52 @@ def test_blocked(kind: str, keepdims: bool, target: str, rng: np.random.Generato
             assert_close(run_node(node, {node.x: x}, target, threads), expected(node, {node.x: x})[0], *tolerance(x, kind), str(node))
 
 
+LANES: list[tuple[Shape, tuple[int, ...]]] = [
+    ((2, 35, 7, 9), (1,)),
+    ((1, 16, 5, 6), (1,)),
+    ((3, 5, 6, 8), (1,)),
+    ((2, 67, 1, 1), (1,)),
+    ((2, 64, 3, 3), (1, 2, 3)),
+    ((2, 35, 5, 7), (1, 3)),
+    ((2, 35, 5, 7), (1, 2)),
+    ((3, 20, 4, 5), (0, 1)),
+    ((3, 20, 4, 5), (0, 1, 2, 3)),
+    ((2, 33, 3, 4, 5), (1, 3)),
+    ((2, 130), (1,)),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape, axes", LANES, ids=str)
+def test_over_the_blocked_axis(shape: Shape, axes: tuple[int, ...], kind: str, target: str, rng: np.random.Generator) -> None:
+    """The lanes are combined, and what lies in padding lanes does not count."""
+    layout = Blocked(1, Target.describe(target).lanes(F4))
+    x = random(rng, shape, kind)
+    for keepdims in (True, False):
+        node = Reduce(operand("x", x, layout), kind=kind, axes=axes, keepdims=keepdims)
+        found = []
+        for threads in (1, 2):
+            run = NodeRun(node, {node.x: x}, target, threads)
+            physical = run.places[run.base[node.x]].bytes.view(np.float32).reshape(node.x.type.physical_shape)
+            physical[~to_physical(np.ones(shape, bool), layout)] = 7
+            found += run.run()
+            assert_close(found[-1], expected(node, {node.x: x})[0], *tolerance(x, kind), str(node))
+        np.testing.assert_array_equal(*found)
+
+
+def test_over_many_blocked_channels(rng: np.random.Generator) -> None:
+    """Several units of work a row give what one image alone gives, bit for bit."""
+    layout = Blocked(1, Target.describe(TARGETS[0]).lanes(F4))
+    x = rng.standard_normal((3, 520, 23, 29)).astype(np.float32)
+    node = Reduce(operand("x", x, layout), kind="mean", axes=(1,))
+    together = run_node(node, {node.x: x}, threads=2)
+    assert_close(together, x.astype(np.float64).mean(1, keepdims=True), 1e-6, 1e-6)
+    for image, whole in zip(np.split(x, 3), together, strict=True):
+        alone = Reduce(operand("x", image, layout), kind="mean", axes=(1,))
+        np.testing.assert_array_equal(run_node(alone, {alone.x: image})[0], whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float64", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
 def test_dtypes(dtype: str, kind: str, rng: np.random.Generator) -> None:
@@ -115,14 +162,16 @@ def test_nothing_to_do_or_to_reduce() -> None:
     assert lower(Reduce(operand("x", np.zeros((0, 4), np.float32)), kind="sum", axes=(1,)), machine) == []
     with pytest.raises(NoKernel, match="nothing to reduce"):
         lower(Reduce(operand("x", np.zeros((0, 4), np.float32)), kind="sum", axes=(0,)), machine)
+    layout = Blocked(1, 16)
     with pytest.raises(NoKernel, match="axes after the blocked one"):
-        layout = Blocked(1, 16)
         lower(Reduce(operand("x", np.zeros((2, 4, 3), np.float32), layout), kind="sum", axes=(1,), layout=layout), machine)
+    with pytest.raises(NoKernel, match="over the axis that is blocked"):
+        lower(Reduce(operand("x", np.zeros((2, 4, 3), np.float32), layout), kind="sum", axes=(0,)), machine)
 
 
-@pytest.mark.parametrize("axes", [(2, 3), (1,)])
-def test_compiles_for_neon(axes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("axes, layout", [((2, 3), None), ((1,), None), ((1,), Blocked(1, 4))])
+def test_compiles_for_neon(axes: tuple[int, ...], layout: Blocked | None) -> None:
     load_kernels()
     target = Target.describe("neon")
-    node = Reduce(operand("x", np.zeros((2, 20, 7, 9), np.float32)), kind="mean", axes=axes)
+    node = Reduce(operand("x", np.zeros((2, 20, 7, 9), np.float32), layout), kind="mean", axes=axes)
     assert all(call.kernel.emit(target) for call in lower(node, Machine(target, 1)))

@@ -19,6 +19,7 @@ VECTOR_KERNELS = (
     "planes",
     "pooling",
     "reduce",
+    "reduce_lanes",
     "softmax",
     "lanes",
     "move",

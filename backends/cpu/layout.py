@@ -173,9 +173,13 @@ def _softmax(node: Softmax, now: tuple[Layout, ...], lanes: int) -> Answer:
 
 @rule(Reduce)
 def _reduce(node: Reduce, now: tuple[Layout, ...], lanes: int) -> Answer:
+    """Blocked where the blocked axis is in front of what is reduced; without it plain, and read as it is."""
     layout = now[0]
-    stays = layout is not None and is_float32(node) and all(axis > layout.axis for axis in node.axes)
-    return Answer(now, layout) if stays else _plain(node, now, lanes)
+    if layout is None or not is_float32(node):
+        return _plain(node, now, lanes)
+    if layout.axis in node.axes:
+        return Answer(now, None)
+    return Answer(now, layout) if all(axis > layout.axis for axis in node.axes) else _plain(node, now, lanes)
 
 
 @rule(Concat)

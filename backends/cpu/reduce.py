@@ -181,21 +181,25 @@ def lower_reduce(node: Reduce, machine: Machine) -> list[Call]:
 
 
 def reduced_space(node: Reduce) -> list[Dimension]:
-    """The physical dimensions of x; y stands still along those that are reduced."""
+    """The physical dimensions of x; y stands still along those that are reduced, and along lanes that it has not."""
     x, y = node.x.type, node.type
     strides = iter(physical_strides(y))
     found = []
     for axis in range(len(x.physical_shape)):
-        stride = next(strides) if node.keepdims or axis not in node.axes else 0
+        stride = next(strides, 0) if node.keepdims or axis not in node.axes else 0
         found.append(0 if axis in node.axes else stride)
     return dimensions(x.physical_shape, physical_strides(x), found)
 
 
-def _call(node: Reduce, kept: list[Dimension], reduced: list[Dimension], columns: Dimension, along: bool, machine: Machine) -> Call:
+def reduction(reduced: Sequence[Dimension]) -> tuple[np.ndarray, Dimension]:
+    """What is combined for one result: at each of these points the steps of the longest dimension."""
     steps = max(reduced, key=lambda d: d.extent, default=Dimension(1, (0, 0)))
-    others = [d for d in reduced if d is not steps]
-    ranges = ([i * d.strides[0] for i in range(d.extent)] for d in others)
-    points = np.array([sum(p) for p in itertools.product(*ranges)], np.int64)
+    ranges = ([i * d.strides[0] for i in range(d.extent)] for d in reduced if d is not steps)
+    return np.array([sum(p) for p in itertools.product(*ranges)], np.int64), steps
+
+
+def _call(node: Reduce, kept: list[Dimension], reduced: list[Dimension], columns: Dimension, along: bool, machine: Machine) -> Call:
+    points, steps = reduction(reduced)
     dtype = node.x.type.dtype
     lanes = machine.target.lanes(dtype)
     deep = len(points) * steps.extent * SECONDS_PER_VECTOR
