@@ -19,11 +19,12 @@ def load(kind: Kind, name: str) -> Any:
     """`load("passes", "fold_batchnorm")` is `passes/fold_batchnorm.py::fold_batchnorm`, else the entry point of `tilewright.passes`.
 
     A dotted name reaches into a folder: `load("frontends", "onnx.export")` is `frontends/onnx/export.py::export`. A folder that
-    names its contents in `__all__`, as the zoo does, is asked first.
+    names its contents in `__all__`, as the zoo does, is asked first. A hyphen in a name of ours may stand for an underscore.
     Raises ModelError for an unknown name, MachineError when it needs a package that is not installed.
     """
-    is_path = all(map(str.isidentifier, name.split(".")))
-    if is_path and (ours := _ours(kind, name)) is not None:
+    path = name.replace("-", "_")
+    is_path = all(map(str.isidentifier, path.split(".")))
+    if is_path and (ours := _ours(kind, path)) is not None:
         return ours
     for point in entry_points(kind):
         if point.name == name:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...engine.expression import FUNCTIONS, Apply, Convert, Expression, Literal, Operand, expand, result_dtype, walk
+from ...engine.expression import FUNCTIONS, Apply, Convert, Expression, Literal, Operand
+from .kinds import unsupported as unsupported
 from .llvm_convert import BOOL, F32, F64, convert, splat
-from .llvm_functions import EMITTERS, KINDS
+from .llvm_functions import EMITTERS
 from .llvm_sigmoid import over_one_plus_exp
 
 if TYPE_CHECKING:
@@ -54,17 +55,6 @@ def emit_expression(k: Emitter, expression: Expression, values: Sequence[Value],
     """
     frame = _Frame(tuple(_Typed(v, np.dtype(d)) for v, d in zip(values, dtypes, strict=True)))
     return _resolve(_Emission(k, values[0].type.count).visit(expression, frame), F32)
-
-
-def unsupported(expression: Expression, dtypes: Sequence[np.dtype]) -> str:
-    """Why the expression cannot be emitted for these dtypes, or an empty string."""
-    for part in walk(expand(expression)):
-        if isinstance(part, Apply):
-            given = [result_dtype(a, dtypes) for a in (part.args[1:] if part.function == "where" else part.args)]
-            for dtype in given:
-                if dtype is not None and dtype.kind not in KINDS[part.function]:
-                    return f"{part.function} of {dtype}"
-    return ""
 
 
 def _resolve(value: _Typed | _Untyped, dtype: np.dtype) -> Value:

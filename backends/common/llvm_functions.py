@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import llvm_math as vm
+from .kinds import KINDS as KINDS
 from .llvm_sigmoid import sigmoid
 
 if TYPE_CHECKING:
@@ -212,12 +213,3 @@ EMITTERS: dict[str, Callable[..., Value]] = {
     "erf": vector(vm.erf), "sigmoid": vector(sigmoid),
     **{name: library(name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
 }  # fmt: skip
-FLOATS, INTEGERS, NUMBERS, ALL = "f", "iu", "fiu", "fiub"
-KINDS: dict[str, str] = {
-    **dict.fromkeys(EMITTERS, FLOATS),
-    **dict.fromkeys(("sub", "div", "remainder", "fmod", "pow", "neg", "sign", "floor", "ceil", "round"), NUMBERS),
-    **dict.fromkeys(("add", "mul", "max", "min", "abs", "less", "less_equal", "equal", "where", "and", "or", "xor", "not"), ALL),
-    **dict.fromkeys(("bit_and", "bit_or", "bit_xor", "bit_not"), INTEGERS + "b"),
-    **dict.fromkeys(("shift_left", "shift_right"), INTEGERS),
-}
-"""The kinds of dtype that each function is emitted for."""

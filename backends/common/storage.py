@@ -20,13 +20,13 @@ def memory_size(node: Node) -> int:
     return result_offset(node, len(node.types)) if len(node.types) > 1 else node.type.nbytes
 
 
-def aliases(graph: Graph) -> dict[Node, tuple[Node, int]]:
-    """Nodes whose value already lies inside another value: node → (that value, bytes from its start)."""
+def aliases(graph: Graph, alignment: int = 1) -> dict[Node, tuple[Node, int]]:
+    """Nodes whose value already lies inside another value: node → (that value, bytes from its start, a multiple of `alignment`)."""
     found: dict[Node, tuple[Node, int]] = {}
     for node in graph:
-        if inside := _inside(node):
+        if (inside := _inside(node)) and inside[1] % alignment == 0:
             found[node] = inside
-    _write_into_concat(graph, found)
+    _write_into_concat(graph, found, alignment)
     return found
 
 
@@ -69,7 +69,7 @@ def contiguous_offset(node: Slice) -> int | None:
     return node.starts[axis] // layout.block * math.prod(x.physical_shape[axis + 1 :]) * x.dtype.itemsize
 
 
-def _write_into_concat(graph: Graph, found: dict[Node, tuple[Node, int]]) -> None:
+def _write_into_concat(graph: Graph, found: dict[Node, tuple[Node, int]], alignment: int) -> None:
     """Operands of a Concat that can be computed in their place inside its result."""
     outputs = set(graph.outputs)
     for node in graph:
@@ -77,7 +77,7 @@ def _write_into_concat(graph: Graph, found: dict[Node, tuple[Node, int]]) -> Non
             continue
         for operand, offset in zip(node.inputs, concat_offsets(node), strict=True):
             free = not isinstance(operand, Input | Constant) and operand not in found and operand not in outputs
-            if offset is not None and free and len(operand.types) == 1 and node.inputs.count(operand) == 1:
+            if offset is not None and offset % alignment == 0 and free and len(operand.types) == 1 and node.inputs.count(operand) == 1:
                 found[operand] = node, offset
 
 
@@ -104,13 +104,13 @@ def concat_offsets(node: Concat) -> list[int | None]:
 
 
 class Storage:
-    """The location of every value of a graph whose steps run in the order of its nodes."""
+    """The location of every value of a graph whose steps run in the order of its nodes; each is a multiple of `alignment`."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, alignment: int = 1) -> None:
         self.graph = graph
         self.constants: dict[Node, int] = {}
         """Where each Constant lies; filled in once the steps are known."""
-        self.inside = aliases(graph)
+        self.inside = aliases(graph, alignment)
         self._reuse_operands()
         self._outputs = self._direct_outputs()
         self._offsets, self.arena_size, self.live_bound = self._assign()

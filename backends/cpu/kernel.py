@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-import numpy as np
-
 from ...engine.graph import Node
 from ..common.choices import RULE, Schedules
+from ..common.lowering import Address as Address
+from ..common.lowering import LateTable as LateTable
+from ..common.lowering import NoKernel as NoKernel
+from ..common.lowering import Table as Table
 from .emit import Emitter
 from .target import Target
 
@@ -53,43 +54,6 @@ def _symbol(kernel: Kernel) -> str:
     return f"{name}_{hashlib.sha256(repr(kernel).encode()).hexdigest()[:20]}"
 
 
-class Table:
-    """Constant data that a kernel reads: packed weights, offsets. Equal bytes are stored once."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        self._data, self.shape, self.dtype = data, data.shape, data.dtype
-
-    @property
-    def data(self) -> np.ndarray:
-        """The whole array."""
-        return self._data
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def write(self, target: np.ndarray) -> None:
-        """Fill an array of zeros of this shape and dtype."""
-        target[...] = self._data
-
-
-class LateTable(Table):
-    """A table that is written where it belongs, without a copy of its own: `fill` is given zeros of the shape and dtype."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, fill: Callable[[np.ndarray], None]) -> None:
-        self.shape, self.dtype, self._fill = shape, dtype, fill
-
-    @property
-    def data(self) -> np.ndarray:
-        filled = np.zeros(self.shape, self.dtype)
-        self._fill(filled)
-        return filled
-
-    def write(self, target: np.ndarray) -> None:
-        self._fill(target)
-
-
 @dc.dataclass(frozen=True)
 class Scratch:
     """Memory of `nbytes` for each thread, at (address + thread * nbytes), that lives during one step only.
@@ -99,14 +63,6 @@ class Scratch:
 
     nbytes: int
     shared: bool = False
-
-
-@dc.dataclass(frozen=True)
-class Address:
-    """Somewhere inside a value, a table or scratch memory, in bytes from its start."""
-
-    place: Node | Table | Scratch
-    offset: int = 0
 
 
 Argument = int | Node | Table | Scratch | Address
@@ -121,10 +77,6 @@ class Call:
     units: int
     grain: int = 1
     """Fewest units that are worth handing to a thread at a time."""
-
-
-class NoKernel(Exception):  # noqa: N818 - an answer, not an error
-    """A lowering declines a node; the message is the reason that the plan shows when nobody else takes it."""
 
 
 @dc.dataclass(frozen=True)

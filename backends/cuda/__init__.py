@@ -1,0 +1,51 @@
+"""The cuda backend: CUDA C++ kernels generated as text, compiled to machine code by NVRTC, run through CuPy or in the emulator."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ...engine.backend import Executable, Options
+from ...engine.errors import ModelError
+from ...engine.graph import Graph
+
+KERNELS: tuple[str, ...] = ("pointwise",)
+"""Modules that register lowerings; the first named is asked first."""
+PRECISIONS = {None: "fp32", "float32": "fp32", **{name: name for name in ("fp32", "tf32x3", "tf32", "fp16", "bf16")}}
+
+
+class cuda:  # noqa: N801 - a plug-in is found by its name
+    """Compiles graphs for this machine's GPU. precision: None or "fp32", "tf32x3", "tf32", "fp16", "bf16"."""
+
+    name = "cuda"
+
+    def __init__(self, options: Options | None = None) -> None:
+        from .kernel import Machine
+
+        options = options or Options()
+        if options.precision not in PRECISIONS:
+            raise ModelError(f"precision={options.precision!r}: the {self.name} backend computes in {', '.join(filter(None, PRECISIONS))}")
+        if options.tune:
+            raise ModelError(f"tune: the {self.name} backend does not measure candidates yet")
+        for module in KERNELS:
+            importlib.import_module(f".{module}", __name__)
+        self.device = self.make_device(options.target)
+        self.machine = Machine(self.device.architecture, PRECISIONS[options.precision], options.accuracy)
+        if not self.device.architecture.supports(self.machine.precision):
+            raise ModelError(
+                f"precision={options.precision!r}: {self.device.architecture.name} has no such products; expected 'fp32' or 'fp16'"
+            )
+
+    def make_device(self, target: str | None) -> Any:
+        """Where the kernels run. Raises MachineError where there is no such thing."""
+        from .cupy_device import CupyDevice
+
+        if target is not None:
+            raise ModelError(f"target={target!r}: the cuda backend compiles for the GPU that it finds")
+        return CupyDevice()
+
+    def compile(self, graph: Graph) -> Executable:
+        """Lower, plan and generate. Raises UnsupportedError with every node that has no kernel."""
+        from .executable import CudaExecutable
+
+        return CudaExecutable(graph, self.machine, self.device)

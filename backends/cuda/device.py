@@ -1,0 +1,155 @@
+"""Where kernels run: a GPU through CuPy, or the emulator. Both are the same few calls, so the host code above them is the same."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ...engine.errors import MachineError
+from .architecture import ARCHITECTURES, Architecture
+from .emulator.memory import GuardedMemory
+from .kernel import Kernel
+
+
+class Memory(Protocol):
+    """A piece of a device's memory; it is freed with the object. It starts at a multiple of at least 16."""
+
+    nbytes: int
+
+    @property
+    def address(self) -> int: ...
+
+
+class Launch(NamedTuple):
+    """A kernel as the device loaded it, and the addresses that it is called with."""
+
+    loaded: Any
+    pointers: tuple[int, ...]
+
+
+class Stream(Protocol):
+    """Work that is done in order."""
+
+    def upload(self, to: Memory, offset: int, array: np.ndarray) -> None:
+        """Copy a contiguous array to the memory; the array may change when this returns."""
+        ...
+
+    def download(self, array: np.ndarray, memory: Memory, offset: int) -> None:
+        """Fill a contiguous array, which is complete after `synchronise`."""
+        ...
+
+    def zero(self, memory: Memory, offset: int, nbytes: int) -> None:
+        """Fill a part of the memory with zeros."""
+        ...
+
+    def launch(self, launches: Sequence[Launch]) -> None:
+        """Run kernels one after the other."""
+        ...
+
+    def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:
+        """The launches as one: calling it runs them on this stream."""
+        ...
+
+    def synchronise(self) -> None:
+        """Wait until everything is done. Raises what went wrong."""
+        ...
+
+
+class Device(Protocol):
+    """Something that runs kernels."""
+
+    name: str
+    architecture: Architecture
+
+    def allocate(self, nbytes: int, name: str) -> Memory:
+        """Memory that holds anything. Raises MachineError when there is not enough."""
+        ...
+
+    def load(self, kernels: Sequence[Kernel]) -> list[Any]:
+        """The kernels compiled and loaded, each once."""
+        ...
+
+    def stream(self) -> Stream:
+        """A fresh stream."""
+        ...
+
+
+class EmulatedDevice:
+    """A GPU that is not there. Memory has guard pages and is poisoned; kernels run in the emulator, at the time of their launch."""
+
+    def __init__(self, architecture: str = "sm_90", schedule: Any = None) -> None:
+        from .emulator.launch import BASIC
+
+        self.name = f"emulated {architecture}"
+        self.architecture = ARCHITECTURES[architecture]
+        self.schedule = schedule or BASIC[0]
+
+    def allocate(self, nbytes: int, name: str) -> GuardedMemory:
+        """See Device."""
+        return GuardedMemory(nbytes, name)
+
+    def load(self, kernels: Sequence[Kernel]) -> list[Any]:
+        """See Device."""
+        from .emulator.build import kernel_libraries
+
+        for kernel in kernels:
+            check_limits(kernel, self.architecture)
+        return list(zip(kernels, kernel_libraries(kernels), strict=True))
+
+    def stream(self) -> _EmulatedStream:
+        """See Device."""
+        return _EmulatedStream(self)
+
+
+class _EmulatedStream:
+    def __init__(self, device: EmulatedDevice) -> None:
+        self._device = device
+
+    def upload(self, to: GuardedMemory, offset: int, array: np.ndarray) -> None:
+        to.bytes[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
+
+    def download(self, array: np.ndarray, memory: GuardedMemory, offset: int) -> None:
+        array.reshape(-1).view(np.uint8)[:] = memory.bytes[offset : offset + array.nbytes]
+
+    def zero(self, memory: GuardedMemory, offset: int, nbytes: int) -> None:
+        memory.bytes[offset : offset + nbytes] = 0
+
+    def launch(self, launches: Sequence[Launch]) -> None:
+        from .emulator.launch import launch
+
+        for (kernel, library), pointers in launches:
+            launch(library, kernel, pointers, self._device.schedule)
+
+    def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:
+        captured = tuple(launches)
+        return lambda: self.launch(captured)
+
+    def synchronise(self) -> None:
+        """Everything is done when it is asked for."""
+
+
+def check_limits(kernel: Kernel, architecture: Architecture) -> None:
+    """Raise CompilerBug for a kernel that no launch on this architecture can start."""
+    from ...engine.errors import CompilerBug
+
+    x, y, z = kernel.grid
+    if kernel.shared > architecture.shared_per_block or kernel.threads > 1024 or min(*kernel.grid, *kernel.block) < 1:
+        raise CompilerBug(f"{kernel.name}: {kernel.shared} B shared, {kernel.block} threads, {kernel.grid} blocks on {architecture.name}")
+    if x > 2**31 - 1 or max(y, z) > 65535:
+        raise CompilerBug(f"{kernel.name}: a grid of {kernel.grid} blocks")
+
+
+@contextlib.contextmanager
+def as_machine_errors() -> Any:
+    """What CuPy raises, as MachineError in clear words."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error).__name__
+        if kind not in ("OutOfMemoryError", "CUDARuntimeError", "CUDADriverError"):
+            raise
+        what = "the GPU's memory is full" if kind == "OutOfMemoryError" else "CUDA failed"
+        raise MachineError(f"{what}: {error}") from error

@@ -1,0 +1,100 @@
+"""C++ text → a loaded library, by g++, kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ....engine.errors import CompilerBug, MachineError
+from ...common.object_cache import open_cache
+from ..kernel import Kernel
+from ..prelude import text
+
+FOLDER = Path(__file__).parent
+COMPILER = "g++"
+FLAGS = ("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=fast")
+MACHINE_FLAGS = ("-O2",)
+KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error")
+"""A misaligned access, or an index outside an array of known size, ends in a signal that the machine reports."""
+NEEDED = ("avx2", "fma", "f16c")
+"""What an x86-64 processor must have for the instructions that make emulated products and float16 fast."""
+
+_loaded: dict[str, ctypes.CDLL] = {}
+_lock = threading.Lock()
+
+
+def machine_library() -> ctypes.CDLL:
+    """The emulated multiprocessor."""
+    return _library(_own("machine.cpp"), MACHINE_FLAGS)
+
+
+def kernel_libraries(kernels: Sequence[Kernel]) -> list[ctypes.CDLL]:
+    """One library for each kernel; those that have to be compiled are compiled at the same time."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda kernel: _library(kernel_text(kernel), KERNEL_FLAGS), kernels))
+
+
+def kernel_text(kernel: Kernel) -> str:
+    """What g++ compiles."""
+    enter = f"EMULATED_KERNEL({kernel.name}, {len(kernel.parameters)})"
+    return f'{_own("prelude.h")}\n{text("functions.cuh")}\n#line 1 "kernel"\n{kernel.source()}\n{enter}\n'
+
+
+@functools.cache
+def _own(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8").replace("#pragma once\n", "")
+
+
+def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
+    compiler, everything = _compiler(), [*FLAGS, *_processor_flags(), *flags]
+    key = "\n".join(["emulated 1", compiler[1], *everything, _own("machine.h"), source])
+    with _lock:
+        if key in _loaded:
+            return _loaded[key]
+    cache = open_cache()
+    code = cache.get(key) if cache is not None else None
+    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        path = Path(folder, "kernel.so")
+        if code is not None:
+            path.write_bytes(code)
+        else:
+            _compile([compiler[0], *everything], source, path)
+            if cache is not None:
+                cache.put(key, path.read_bytes())
+        library = ctypes.CDLL(str(path))
+    with _lock:
+        return _loaded.setdefault(key, library)
+
+
+def _compile(command: list[str], source: str, result: Path) -> None:
+    place = result.with_suffix(".cpp")
+    place.write_text(source, encoding="utf-8")
+    done = subprocess.run([*command, f"-I{FOLDER}", str(place), "-o", str(result)], capture_output=True, text=True)
+    if done.returncode:
+        raise CompilerBug(f"generated CUDA text does not compile as C++:\n{done.stderr}\n{source}")
+
+
+@functools.cache
+def _compiler() -> tuple[str, str]:
+    """(path, version). Raises MachineError where there is none."""
+    path = shutil.which(COMPILER)
+    if path is None:
+        raise MachineError(f"emulating CUDA kernels needs the compiler {COMPILER}, which is not on PATH (Debian: apt install g++)")
+    return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.partition("\n")[0]
+
+
+@functools.cache
+def _processor_flags() -> tuple[str, ...]:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("\nflags")[2].partition("\n")[0].split()
+    except OSError:
+        return ()
+    return tuple(f"-m{name}" for name in NEEDED) if set(NEEDED) <= set(flags) else ()

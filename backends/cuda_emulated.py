@@ -1,0 +1,20 @@
+"""The cuda backend on a GPU that is not there: the same graph, plan, host code and kernels, in the emulator. Slow; for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cuda import cuda
+
+
+class cuda_emulated(cuda):  # noqa: N801 - a plug-in is found by its name
+    """target: the architecture to imitate, "sm_90" by default."""
+
+    name = "cuda-emulated"
+
+    def make_device(self, target: str | None) -> Any:
+        """See cuda."""
+        from .cuda.architecture import architecture
+        from .cuda.device import EmulatedDevice
+
+        return EmulatedDevice(architecture(target or "sm_90").name)
