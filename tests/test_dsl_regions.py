@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -97,25 +96,6 @@ def test_fractional_pooling_of_pictures() -> None:
     for i, j in np.ndindex(6, 9):
         (top, left), (bottom, right) = ([int(p[0, 0, i, j]) for p in bounds] for bounds in (starts, ends))
         np.testing.assert_array_equal(found[:, :, i, j], x[:, :, top : bottom + 1, left : right + 1].max((2, 3)))
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda x: nn.adaptive_average_pool(x, 0), "adaptive_average_pool: expected at least one region an axis, got 0"),
-        (lambda x: nn.adaptive_max_pool(x, (1, 2, 3)), "adaptive_max_pool: expected one number or 2, got (1, 2, 3)"),
-        (lambda x: nn.fractional_max_pool(x, (5, 3)), "an axis of 5 does not fall into 5 regions"),
-        (lambda x: nn.adaptive_average_pool(nn.flatten(x), 2), "expected floating-point x (n, c, *spatial)"),
-        (lambda x: nn.gather(x, x), "expected integer indices"),
-        (
-            lambda x: nn.scatter_sum(x, nn.constant(np.zeros(3, np.int64)), 4),
-            "an index for each of the rows (1, 2, 5, 6), got (3,)",
-        ),
-    ],
-)
-def test_refused(function: Callable[..., Any], message: str) -> None:
-    with pytest.raises(tw.ModelError, match=re.escape(message)):
-        tw.load(nn.model(x=(1, 2, 5, 6))(function))
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

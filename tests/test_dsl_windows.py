@@ -13,7 +13,6 @@ from tilewright.engine.evaluate import evaluate
 from tilewright.frontends import dsl as nn
 
 random = np.random.default_rng(11)
-ARRAY: Any = np.ones((4, 3, 3, 3), np.float32)
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -109,18 +108,3 @@ def test_locally_connected_reads_the_pixels_it_should():
             x[n, c, 2 * h + r, 3 * w + s] * taps[c, r, s] for c, r, s in itertools.product(range(3), range(3), range(2))
         )
     np.testing.assert_allclose(tw.compile(model)(x), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda x: nn.convolve(x, nn.constant(normal(4, 3, 3))), "same rank"),
-        (lambda x: nn.convolve(x, ARRAY), "conv: expected a value of the model, got ndarray"),
-        (lambda x: nn.unfold(x, (3, 3, 3)), "unfold: expected one number or 2"),
-        (lambda x: nn.unfold(x, 9), "unfold: the kernel .* is larger than the padded input"),
-        (lambda x: nn.locally_connected(nn.flatten(x), 4, 3), r"locally_connected: expected floating-point x"),
-    ],
-)
-def test_errors(function, message):
-    with pytest.raises(tw.ModelError, match=message):
-        tw.load(nn.model(x=(2, 3, 5, 5))(function))

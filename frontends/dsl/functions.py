@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ...engine.errors import ModelError
 from ...engine.ops import LRN, Concat, Expand, Pad, Reduce, Reshape, Resize, Softmax, Transpose
 from .trace import layer
-from .value import Operand, Value, apply, as_value, pointwise
+from .value import Operand, Value, apply, as_value, pointwise, whole_numbers
+from .windows import PerAxis, per_axis, spatial_extents
 
 
 def relu(x: Value) -> Value:
@@ -140,13 +143,15 @@ def largest(x: Value, axes: int | Sequence[int], keep: bool = True) -> Value:
 @layer
 def global_average_pool(x: Value) -> Value:
     """The mean of each channel: (n, c, *spatial) to (n, c, 1, ...)"""
-    return apply(Reduce, x, kind="mean", axes=tuple(range(2, len(as_value(x, "global_average_pool").shape))))
+    spatial = spatial_extents(x, "global_average_pool")
+    return apply(Reduce, x, kind="mean", axes=tuple(range(2, 2 + len(spatial))))
 
 
 @layer
 def global_max_pool(x: Value) -> Value:
     """The maximum of each channel: (n, c, *spatial) to (n, c, 1, ...)"""
-    return apply(Reduce, x, kind="max", axes=tuple(range(2, len(as_value(x, "global_max_pool").shape))))
+    spatial = spatial_extents(x, "global_max_pool", floating=False)
+    return apply(Reduce, x, kind="max", axes=tuple(range(2, 2 + len(spatial))))
 
 
 @layer
@@ -158,67 +163,71 @@ def concat(*values: Value, axis: int = 1) -> Value:
 
 
 @layer
-def reshape(x: Value, shape: Sequence[int]) -> Value:
+def reshape(x: Value, shape: int | Sequence[int]) -> Value:
     """The elements of x, in row-major order, under another shape; one extent may be -1: what is left"""
-    if list(shape).count(-1) > 1:
-        raise ModelError(f"reshape: expected at most one -1, got {tuple(shape)}")
-    known = math.prod(n for n in shape if n != -1)
+    extents = whole_numbers(shape, "reshape", least=-1)
+    if extents.count(-1) > 1:
+        raise ModelError(f"reshape: expected at most one -1, got {extents}")
+    known = math.prod(n for n in extents if n != -1)
     rest = math.prod(as_value(x, "reshape").shape) // known if known else 0
-    return apply(Reshape, x, shape=tuple(rest if n == -1 else n for n in shape))
+    return apply(Reshape, x, shape=tuple(rest if n == -1 else n for n in extents))
 
 
 @layer
 def flatten(x: Value, axis: int = 1) -> Value:
     """All axes from `axis` on as one"""
-    shape = as_value(x, "flatten").shape
-    return apply(Reshape, x, shape=(*shape[:axis], math.prod(shape[axis:])))
+    (first,) = axes_of(x, axis, "flatten")
+    return apply(Reshape, x, shape=(*x.shape[:first], math.prod(x.shape[first:])))
 
 
 @layer
 def transpose(x: Value, permutation: Sequence[int]) -> Value:
     """Axis k of the result is axis permutation[k] of x"""
-    return apply(Transpose, x, permutation=tuple(permutation))
+    return apply(Transpose, x, permutation=whole_numbers(permutation, "transpose"))
 
 
 @layer
 def expand(x: Value, shape: Sequence[int]) -> Value:
     """x repeated along axes of extent 1 and new leading axes, to a shape"""
-    return apply(Expand, x, shape=tuple(shape))
+    return apply(Expand, x, shape=whole_numbers(shape, "expand"))
 
 
 @layer
 def pad(x: Value, pads: Sequence[tuple[int, int]], mode: str = "constant", value: float = 0) -> Value:
     """x with (before, after) more elements on each axis: `value`, or by the modes "reflect", "edge" and "wrap" from x itself"""
-    return apply(Pad, x, pads=tuple(map(tuple, pads)), mode=mode, value=value)
+    if not np.iterable(pads):
+        raise ModelError(f"pad: expected a pair (before, after) for each axis, got {pads!r}")
+    return apply(Pad, x, pads=tuple(per_axis(pair, 2, "pad", least=0) for pair in pads), mode=mode, value=value)
 
 
 @layer
-def resize(x: Value, extents: Sequence[int], mode: str = "nearest", align_corners: bool = False) -> Value:
+def resize(x: Value, extents: PerAxis, mode: str = "nearest", align_corners: bool = False) -> Value:
     """x (n, c, *spatial) with other spatial extents: pixels repeated or dropped, or blended by the modes "linear" and "cubic".
 
     align_corners: the outermost pixels stay where they are, instead of the outer edges of the outermost pixels.
     """
-    shape = as_value(x, "resize").shape
-    if len(extents) != len(shape) - 2:
-        raise ModelError(f"resize: expected one extent for each spatial axis of x (n, c, *spatial), got {tuple(extents)} for shape {shape}")
+    spatial = spatial_extents(x, "resize", floating=False)
+    wanted = per_axis(extents, len(spatial), "resize", least=0)
     if mode == "nearest":
         how = {"coordinates": "asymmetric", "nearest_rounding": "floor"}
     else:
         how = {"coordinates": "align_corners" if align_corners else "half_pixel"}
-    scales = (1.0, 1.0, *(n / before if before else 1.0 for n, before in zip(extents, shape[2:], strict=True)))
-    return apply(Resize, x, shape=(*shape[:2], *extents), scales=scales, mode=mode, **how)
+    scales = (1.0, 1.0, *(n / before if before else 1.0 for n, before in zip(wanted, spatial, strict=True)))
+    return apply(Resize, x, shape=(*x.shape[:2], *wanted), scales=scales, mode=mode, **how)
 
 
-def upsample(x: Value, factor: int, mode: str = "nearest", align_corners: bool = False) -> Value:
+def upsample(x: Value, factor: PerAxis, mode: str = "nearest", align_corners: bool = False) -> Value:
     """Every spatial extent of x (n, c, *spatial) times a factor, as `resize` does it"""
-    return resize(x, [n * factor for n in as_value(x, "upsample").shape[2:]], mode, align_corners)
+    spatial = spatial_extents(x, "upsample", floating=False)
+    return resize(x, [n * f for n, f in zip(spatial, per_axis(factor, len(spatial), "upsample"), strict=True)], mode, align_corners)
 
 
 def split(x: Value, sizes: int | Sequence[int], axis: int = 1) -> list[Value]:
     """x in parts along an axis: of these extents, or this many equal ones"""
     (axis,) = axes_of(x, axis, "split")
     extent = x.shape[axis]
-    extents = [extent // sizes] * sizes if isinstance(sizes, int) else list(sizes)
+    given = whole_numbers(sizes, "split", least=1)
+    extents = given if np.iterable(sizes) else (extent // given[0],) * given[0]
     if sum(extents) != extent:
         raise ModelError(f"split: axis {axis} of extent {extent} does not fall into parts {sizes}")
     starts = [sum(extents[:i]) for i in range(len(extents))]
@@ -228,7 +237,7 @@ def split(x: Value, sizes: int | Sequence[int], axis: int = 1) -> list[Value]:
 def axes_of(x: Any, axes: int | Sequence[int], what: str) -> tuple[int, ...]:
     """The axes counted from the front. ModelError for one that x does not have."""
     rank = len(as_value(x, what).shape)
-    chosen = (axes,) if isinstance(axes, int) else tuple(axes)
+    chosen = whole_numbers(axes, what, least=None)
     for axis in chosen:
         if not -rank <= axis < rank:
             raise ModelError(f"{what}: expected axes from {-rank} to {rank - 1}, got {axis}")

@@ -14,7 +14,7 @@ Initial = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 def he_normal(inputs: int) -> Initial:
     """Normal with variance 2 / inputs, for a layer whose every result sums `inputs` products (He et al. 2015)."""
-    return normal(0.0, math.sqrt(2 / inputs))
+    return normal(0.0, math.sqrt(2 / max(1, inputs)))
 
 
 def normal(mean: float, deviation: float) -> Initial:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,8 @@ from ...engine.ops import BatchNorm, Conv, ConvTranspose, MatMul, Transpose
 from .functions import axes_of, mean, reshape, sqrt
 from .initial import he_normal, normal, uniform
 from .trace import layer, scope
-from .value import Value, apply, as_value, parameter, pointwise
-from .windows import PerAxis, Window, per_axis, window_pads
+from .value import Value, apply, as_value, parameter, pointwise, whole_numbers
+from .windows import PerAxis, Window, per_axis, spatial_extents, window_numbers, window_pads
 
 
 @layer
@@ -36,7 +35,7 @@ def conv(
     groups: how many independent parts the channels fall into; x's channel count makes it depthwise.
     Parameters: weight (channels, c / groups, *kernel), bias (channels,).
     """
-    extents = per_axis(kernel, len(spatial_extents(x, "conv")), "conv")
+    (extents,) = window_numbers("conv", len(spatial_extents(x, "conv")), kernel=kernel)
     share = divided(x.shape[1], groups, "conv")
     weight = parameter("weight", (channels, share, *extents), he_normal(share * math.prod(extents)), dtype=x.dtype)
     added = parameter("bias", (channels,), normal(0, 0.1), dtype=x.dtype) if bias else None
@@ -48,7 +47,7 @@ def convolve(
 ) -> Value:
     """What `conv` computes, with a weight (channels, c / groups, *kernel) and a bias that were made before: masked, turned, used twice."""
     spatial, extents = spatial_extents(x, "conv"), as_value(weight, "conv").shape[2:]
-    strides, dilations = (per_axis(v, len(spatial), "conv") for v in (stride, dilation))
+    strides, dilations = window_numbers("conv", len(spatial), stride=stride, dilation=dilation)
     pads = window_pads(pad, spatial, extents, strides, dilations, "conv")
     return apply(Conv, x, weight, bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
 
@@ -72,22 +71,24 @@ def conv_transpose(
     Parameters: weight (c, channels / groups, *kernel), bias (channels,).
     """
     spatial = spatial_extents(x, "conv_transpose")
-    extents, strides, dilations, extra = (per_axis(v, len(spatial), "conv_transpose") for v in (kernel, stride, dilation, output_pad))
+    extents, strides, dilations = window_numbers("conv_transpose", len(spatial), kernel=kernel, stride=stride, dilation=dilation)
+    extra = per_axis(output_pad, len(spatial), "conv_transpose output_pad", least=0)
     share = divided(x.shape[1], groups, "conv_transpose")
     summed = max(1, share * math.prod(extents) // math.prod(strides))
     shape = (x.shape[1], divided(channels, groups, "conv_transpose"), *extents)
     weight = parameter("weight", shape, he_normal(summed), dtype=x.dtype)
     added = parameter("bias", (channels,), normal(0, 0.1), dtype=x.dtype) if bias else None
+    if isinstance(pad, str):
+        raise ModelError(f"conv_transpose: expected pad as numbers or (before, after) pairs, got {pad!r}")
     pads = window_pads(pad, spatial, extents, strides, dilations, "conv_transpose")
     return apply(ConvTranspose, x, weight, added, strides=strides, pads=pads, dilations=dilations, output_padding=extra, groups=groups)
 
 
 @layer
 def linear(x: Value, features: int, bias: bool = True, *, name: str | None = None) -> Value:
-    """Fully connected: x (..., c) to (..., features). Parameters: weight (features, c), bias (features,)."""
-    as_value(x, "linear")
-    if len(x.shape) < 2:
-        raise ModelError(f"linear: expected x (..., features), got shape {x.shape}")
+    """Fully connected: x (n, ..., c) to (n, ..., features). Parameters: weight (features, c), bias (features,)."""
+    if len(as_value(x, "linear").shape) < 2 or not np.issubdtype(x.dtype, np.floating):
+        raise ModelError(f"linear: expected floating-point x (n, ..., features), got {x.node.type}")
     weight = parameter("weight", (features, x.shape[-1]), he_normal(x.shape[-1]), dtype=x.dtype)
     added = parameter("bias", (features,), normal(0, 0.1), dtype=x.dtype) if bias else None
     with scope("transposed"):
@@ -150,16 +151,8 @@ def prelu(x: Value, *, name: str | None = None) -> Value:
     return pointwise("leaky_relu", x, reshape(slope, (x.shape[1], *[1] * len(spatial))))
 
 
-def spatial_extents(x: Any, what: str, least: int = 1) -> tuple[int, ...]:
-    """The extents after batch and channels. ModelError unless x is a floating-point value with at least `least` of them."""
-    shape = as_value(x, what).shape
-    if len(shape) < 2 + least or not np.issubdtype(x.dtype, np.floating):
-        raise ModelError(f"{what}: expected floating-point x (n, c{', *spatial' if least else ''}), got {x.node.type}")
-    return shape[2:]
-
-
 def divided(channels: int, groups: int, what: str) -> int:
     """channels / groups; ModelError when that is not a whole number."""
-    if groups < 1 or channels % groups:
+    if min(whole_numbers(groups, what)) < 1 or channels % groups:
         raise ModelError(f"{what}: {channels} channels do not divide into {groups} groups")
     return channels // groups

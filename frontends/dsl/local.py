@@ -8,17 +8,17 @@ import math
 from ...engine.errors import ModelError
 from .functions import concat, pad, reshape, transpose
 from .initial import he_normal, normal
-from .layers import spatial_extents
 from .trace import layer
-from .value import Value, as_value, parameter
-from .windows import PerAxis, Window, per_axis, window_pads
+from .value import Value, parameter
+from .windows import PerAxis, Window, spatial_extents, window_numbers, window_pads
 
 
 @layer
 def unfold(x: Value, kernel: PerAxis, stride: PerAxis = 1, pad: Window = 0, dilation: PerAxis = 1) -> Value:
     """What each window of x (n, c, *spatial) sees, as channels: (n, c * taps, *positions), the taps of one channel together."""
-    n, channels, *spatial = as_value(x, "unfold").shape
-    extents, strides, dilations = (per_axis(v, len(spatial), "unfold") for v in (kernel, stride, dilation))
+    spatial = spatial_extents(x, "unfold", floating=False)
+    n, channels = x.shape[:2]
+    extents, strides, dilations = window_numbers("unfold", len(spatial), kernel=kernel, stride=stride, dilation=dilation)
     padded = bordered(x, window_pads(pad, spatial, extents, strides, dilations, "unfold"))
     ends = [size - (extent - 1) * step for size, extent, step in zip(padded.shape[2:], extents, dilations, strict=True)]
     if min(ends, default=1) < 1:

@@ -12,10 +12,9 @@ import numpy as np
 from ...engine.errors import ModelError
 from .functions import pad
 from .indexing import gather
-from .layers import spatial_extents
 from .trace import layer
 from .value import Value, constant
-from .windows import PerAxis, average_pool, max_pool, per_axis
+from .windows import PerAxis, average_pool, max_pool, per_axis, spatial_extents
 
 Regions = Sequence[tuple[int, int]]
 """(start, stop) of each region along an axis."""
@@ -61,8 +60,6 @@ def fractional_max_pool(x: Value, extents: PerAxis, overlap: bool = True, seed: 
 def _adaptive(x: Value, extents: PerAxis, what: str) -> list[Regions]:
     spatial = spatial_extents(x, what)
     counts = per_axis(extents, len(spatial), what)
-    if min(counts) < 1:
-        raise ModelError(f"{what}: expected at least one region an axis, got {extents}")
     return [[(i * n // count, -(-(i + 1) * n // count)) for i in range(count)] for n, count in zip(spatial, counts, strict=True)]
 
 

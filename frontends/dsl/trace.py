@@ -123,7 +123,10 @@ def current(what: str) -> Trace:
 @contextlib.contextmanager
 def scope(name: str) -> Iterator[None]:
     """The layers inside are named `name.conv1`, ...; scopes nest, and "layer1.0" opens two at once."""
-    with current(f"scope({name!r})").enter(name):
+    trace = current(f"scope({name!r})")
+    if not all(name.split(".")):
+        raise ModelError(f"scope: expected a name, or several with dots between them, got {name!r}")
+    with trace.enter(name):
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from .trace import Parameter, current, layer
 class Value:
     """An array of the model that is being traced: its shape and dtype are known, its numbers are not.
 
-    `+ - * / ** < <= > >=` work element by element and broadcast as in NumPy, `@` is the matrix product, `x[:, 1:, ::2]` a slice.
+    `+ - * / ** < <= > >= == !=` work element by element and broadcast as in NumPy, `@` is the matrix product, `x[:, 1:, ::2]` a slice.
     """
 
     node: Node
     __array_ufunc__ = None  # so that array + value asks Value.__radd__
+    __hash__ = object.__hash__  # == says nothing about identity
     __iter__ = None  # or the slice x[i] would make for loops endless
 
     @property
@@ -77,6 +79,12 @@ class Value:
 
     def __ge__(self, other: Operand) -> Value:
         return pointwise("less_equal", other, self)
+
+    def __eq__(self, other: Any) -> Any:
+        return pointwise("equal", self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return pointwise("not", self == other)
 
     def __matmul__(self, other: Value) -> Value:
         return matmul(self, other)
@@ -137,10 +145,16 @@ def _literal(operand: Any, dtype: np.dtype) -> Any:
 
 
 def constant(array: Any, dtype: Any = None) -> Value:
-    """An array that is part of the model and not learned; ModelError when `dtype` is of another kind than its own.
+    """An array that is part of the model and not learned. ModelError without numbers, and when `dtype` is of another kind than theirs.
 
     Only parameters have names: that is how a graph tells the two apart.
     """
+    try:
+        kind = np.asarray(array).dtype
+    except ValueError as error:
+        raise ModelError(f"constant: {error}") from error
+    if kind.kind not in "biuf":
+        raise ModelError(f"constant: expected numbers, got dtype {kind}")
     return Value(Constant(np.array(array) if dtype is None else _converted(array, np.dtype(dtype))))
 
 
@@ -157,21 +171,34 @@ def parameter(name: str, shape: Sequence[int], initial: Initial, *, dtype: Any =
     statistic: measured while training, not learned; it does not count as a parameter of the model.
     """
     trace = current(f"parameter({name!r})")
-    found = Parameter(trace.qualified(name), tuple(shape), np.dtype(dtype), initial, statistic)
+    extents = whole_numbers(shape, f"parameter {trace.qualified(name)}")
+    found = Parameter(trace.qualified(name), extents, np.dtype(dtype), initial, statistic)
     return Value(Constant(trace.add(found), origin=(found.name,)))
 
 
 def as_value(x: Any, what: str) -> Value:
     """x, if it is a Value; ModelError naming the layer otherwise."""
     if not isinstance(x, Value):
-        raise ModelError(f"{what}: expected a value of the model, got {type(x).__name__}")
+        hint = "; constant(...) makes one of an array" if isinstance(x, np.ndarray) else ""
+        raise ModelError(f"{what}: expected a value of the model, got {type(x).__name__}{hint}")
     return x
+
+
+def whole_numbers(given: Any, what: str, least: int | None = 0) -> tuple[int, ...]:
+    """One or several integers, of Python or NumPy, as a tuple. ModelError for anything else and for one below `least`."""
+    try:
+        numbers = tuple(map(index, given if np.iterable(given) else (given,)))
+    except TypeError:
+        numbers = None
+    if numbers is None or (least is not None and min(numbers, default=least) < least):
+        raise ModelError(f"{what}: expected whole numbers{'' if least is None else f' from {least} on'}, got {given!r}")
+    return numbers
 
 
 @layer
 def matmul(a: Value, b: Value) -> Value:
     """a @ b: the matrix product over the last two axes; leading axes broadcast."""
-    return apply(MatMul, a, b)
+    return apply(MatMul, as_value(a, "matmul"), as_value(b, "matmul"))
 
 
 @layer
@@ -196,8 +223,8 @@ def cut(x: Value, key: tuple[Any, ...]) -> Value:
 
 
 def _range(key: Any, size: int) -> range:
-    if isinstance(key, slice):
-        return range(size)[key]
-    if isinstance(key, int) and -size <= key < size:
-        return range(size)[key : key + 1 or None]
-    raise ModelError(f"expected slices and integers in range of a dimension of {size}, got {key!r}")
+    try:
+        chosen = range(size)[key]
+    except (TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"expected slices and integers in range of a dimension of {size}, got {key!r}") from error
+    return range(chosen, chosen + 1) if isinstance(chosen, int) else chosen

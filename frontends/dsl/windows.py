@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from ...engine.errors import ModelError
 from ...engine.ops import AveragePool, MaxPool
 from .trace import layer
-from .value import Value, apply, as_value
+from .value import Value, apply, as_value, whole_numbers
 
 PerAxis = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
@@ -42,19 +44,35 @@ def average_pool(
 
 
 def _pooling(x: Value, kernel: PerAxis, stride: PerAxis | None, pad: Window, dilation: PerAxis, what: str) -> dict[str, Any]:
-    spatial = as_value(x, what).shape[2:]
-    extents, dilations = per_axis(kernel, len(spatial), what), per_axis(dilation, len(spatial), what)
-    strides = extents if stride is None else per_axis(stride, len(spatial), what)
+    spatial = spatial_extents(x, what, floating=False)
+    steps = kernel if stride is None else stride
+    extents, strides, dilations = window_numbers(what, len(spatial), kernel=kernel, stride=steps, dilation=dilation)
     pads = window_pads(pad, spatial, extents, strides, dilations, what)
+    if any(max(pair) > (n - 1) * d for pair, n, d in zip(pads, extents, dilations, strict=True)):
+        raise ModelError(f"{what}: pad {pad} lets windows of {extents} see nothing of x; expected less pad than kernel")
     return {"kernel": extents, "strides": strides, "pads": pads, "dilations": dilations}
 
 
-def per_axis(value: PerAxis, axes: int, what: str) -> tuple[int, ...]:
-    """One number an axis; ModelError when there is another number of them."""
-    values = (value,) * axes if isinstance(value, int) else tuple(value)
+def spatial_extents(x: Any, what: str, least: int = 1, floating: bool = True) -> tuple[int, ...]:
+    """The extents after batch and channels. ModelError unless x is a value, `floating` or any, with at least `least` of them."""
+    shape = as_value(x, what).shape
+    if len(shape) < 2 + least or (floating and not np.issubdtype(x.dtype, np.floating)):
+        expected = f"{'floating-point ' if floating else ''}x (n, c{', *spatial' if least else ''})"
+        raise ModelError(f"{what}: expected {expected}, got {x.node.type}")
+    return shape[2:]
+
+
+def per_axis(value: PerAxis, axes: int, what: str, least: int = 1) -> tuple[int, ...]:
+    """One whole number an axis. ModelError when there is another number of them, and for one below `least`."""
+    values = whole_numbers(value, what, least) * (1 if np.iterable(value) else axes)
     if len(values) != axes:
         raise ModelError(f"{what}: expected one number or {axes}, got {value}")
     return values
+
+
+def window_numbers(what: str, axes: int, **given: PerAxis) -> list[tuple[int, ...]]:
+    """Arguments of a layer, each as one number an axis. ModelError that names the argument where they are not."""
+    return [per_axis(value, axes, f"{what} {name}") for name, value in given.items()]
 
 
 def window_pads(
@@ -69,9 +87,8 @@ def window_pads(
         return tuple(map(_same, spatial, kernel, strides, dilations))
     if isinstance(pad, str):
         raise ModelError(f'{what}: expected pad as numbers, "same", "valid" or "full", got {pad!r}')
-    if isinstance(pad, int):
-        return ((pad, pad),) * len(spatial)
-    pairs = tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in pad)
+    sides = pad if isinstance(pad, Sequence) else (pad,) * len(spatial)
+    pairs = tuple((before, after) for before, after in (per_axis(side, 2, f"{what} pad", least=0) for side in sides))
     if len(pairs) != len(spatial):
         raise ModelError(f"{what}: expected pad as one number, {len(spatial)} numbers or {len(spatial)} pairs, got {pad}")
     return pairs
