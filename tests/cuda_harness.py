@@ -80,7 +80,7 @@ class TextKernel(Kernel):
         return self.text
 
 
-def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray], schedule: Schedule = BASIC[0]) -> dict[str, np.ndarray]:
+def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray], schedule: Schedule = BASIC[0]) -> dict[str, Any]:
     """What is in the arrays of its parameters after one launch; a parameter may be given garbage by `np.empty`-like arrays."""
     memories = {name: filled(name, array) for name, array in arrays.items()}
     (library,) = kernel_libraries([kernel])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cuda_harness import TextKernel, needs_compiler, run_kernel
@@ -33,8 +35,8 @@ def test_matrix_products(name: str, rng: np.random.Generator) -> None:
     """Fragments as PTX orders them: a row-major, b column-major, with pairs of 16-bit elements in a word."""
     k = 16 if name in ("f16", "bf16") else 8
     a, b, c = rng.standard_normal((16, k)), rng.standard_normal((k, 8)), rng.standard_normal((16, 8)).astype(np.float32)
-    encode = {"f16": lambda x: x.astype(F2).view(U2), "bf16": to_brain}.get(name, lambda x: x.astype(F4).view(U4))
-    decode = {"f16": lambda x: x.view(F2), "bf16": from_brain}.get(name, lambda x: x.view(F4))
+    encode: Any = {"f16": lambda x: x.astype(F2).view(U2), "bf16": to_brain}.get(name, lambda x: x.astype(F4).view(U4))
+    decode: Any = {"f16": lambda x: x.view(F2), "bf16": from_brain}.get(name, lambda x: x.view(F4))
     a_bits, b_bits = encode(a), np.ascontiguousarray(encode(b).T)
     words = k * a_bits.itemsize // 4
     text = f"""
@@ -68,8 +70,8 @@ def test_ldmatrix(transposed: bool, rng: np.random.Generator) -> None:
     kernel = TextKernel(parameters(x=U2, y=U4), text, bytes_shared=512)
     found = run_kernel(kernel, {"x": matrices, "y": np.zeros((4, 32), U4)})["y"]
     order = matrices.transpose(0, 2, 1) if transposed else matrices
-    wanted = np.ascontiguousarray(order).reshape(4, 8, 4, 2)
-    np.testing.assert_array_equal(found.reshape(4, 8, 4), wanted[..., 0] | wanted[..., 1].astype(U4) << 16)
+    wanted = np.ascontiguousarray(order).reshape(4, 8, 4, 2).astype(U4)
+    np.testing.assert_array_equal(found.reshape(4, 8, 4), wanted[..., 0] + 65536 * wanted[..., 1])
 
 
 def test_shuffles(rng: np.random.Generator) -> None:
