@@ -1,0 +1,25 @@
+"""What the tests of the cuda backend's data-moving and reducing kernels share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cuda_harness import load_kernels
+
+from tilewright.backends.cuda.architecture import ARCHITECTURES
+from tilewright.backends.cuda.kernel import Call, Machine, lower
+from tilewright.engine.graph import Node
+from tilewright.engine.tensor import Blocked
+
+
+def channels_last(dtype: Any, channels: int) -> Blocked:
+    """All channels in one block of whole 16 bytes."""
+    each = 16 // np.dtype(dtype).itemsize
+    return Blocked(1, -(-channels // each) * each)
+
+
+def calls_of(node: Node) -> list[Call]:
+    """What a node becomes."""
+    load_kernels()
+    return lower(node, Machine(ARCHITECTURES["sm_90"]))
