@@ -26,8 +26,8 @@ class Schedule:
     """In which order blocks, warps and lanes run, and when asynchronous copies are carried out.
 
     "forward" and "reverse" run one block after the other. "random" keeps several blocks resident and picks a warp anew each time;
-    "priority" gives every warp a random priority, so that some wait as long as they can. Lazy copies are carried out when they are
-    waited for, the others at once: each finds mistakes that the other cannot.
+    "priority" gives every warp a random priority, so that some wait as long as they can, and a new one whenever it touches what blocks
+    share. Lazy copies are carried out when they are waited for, the others at once: each finds mistakes that the other cannot.
     """
 
     order: str = "forward"

@@ -266,7 +266,9 @@ void run_blocks(unsigned count) {
     if (launch.order == PRIORITY)   // some warps wait as long as they can
       for (auto one : able)
         if (priority[one.first * warps + one.second] > priority[chosen.first * warps + chosen.second]) chosen = one;
+    long before = pauses;
     run_warp(blocks[chosen.first], chosen.second);
+    if (pauses > before) priority[chosen.first * warps + chosen.second] = next_random();
     release(blocks[chosen.first]);
   }
 }

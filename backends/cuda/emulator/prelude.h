@@ -78,8 +78,11 @@ template <class T> DEVICE T atomicAdd(T* at, T more) {
   *at = old + more;
   return old;
 }
-template <class T> DEVICE T load_shared_by_blocks(const T* from) { return *(const volatile T*)from; }
-DEVICE float4 load_shared_by_blocks(const float4* from) { return *from; }
+template <class T> DEVICE T load_shared_by_blocks(const T* from) {
+  T x = *(const T*)from;
+  machine->let_others_run();
+  return x;
+}
 
 template <class T> struct Shuffle { T given; int lane; T taken; };
 template <class T> static void shuffle_together(void** arguments, int lanes) {
