@@ -1,4 +1,4 @@
-"""C3D (Tran, Bourdev, Fergus, Torresani, Paluri: Learning spatiotemporal features with 3D convolutional networks, 2014, arXiv 1412.0767).
+"""C3D (Tran, Bourdev, Fergus, Torresani, Paluri: Learning spatiotemporal features with 3D convolutional networks, 2014).
 
 Dropout does nothing in inference and is left out.
 """
@@ -13,7 +13,7 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 @model(video=("batch=1", 3, "frames=16", "height=112", "width=112"))
 def c3d(video: Value) -> Value:
-    """C3D, 16 frames of 112 x 112 to the 487 sports of Sports-1M (logits)."""
+    """C3D, 487 sports of Sports-1M (logits), from 16 frames of 112 x 112."""
     x = video
     for stage, widths in enumerate(STAGES, start=1):
         for letter, channels in zip("ab", widths, strict=False):

@@ -23,19 +23,19 @@ BEGIN = (19, 27, 31)
 
 @model(image=("batch=1", 3, "height=500", "width=500"))
 def fcn32s(image: Value) -> Value:
-    """FCN-32s over VGG-16: scores of 21 classes for every pixel."""
+    """FCN-32s over VGG-16, 21 classes for every pixel (logits)."""
     return fcn(image, skips=0)
 
 
 @model(image=("batch=1", 3, "height=500", "width=500"))
 def fcn16s(image: Value) -> Value:
-    """FCN-16s over VGG-16, with scores of pool4: scores of 21 classes for every pixel."""
+    """FCN-16s over VGG-16 with scores of pool4, 21 classes for every pixel (logits)."""
     return fcn(image, skips=1)
 
 
 @model(image=("batch=1", 3, "height=500", "width=500"))
 def fcn8s(image: Value) -> Value:
-    """FCN-8s over VGG-16, with scores of pool4 and pool3: scores of 21 classes for every pixel."""
+    """FCN-8s over VGG-16 with scores of pool4 and pool3, 21 classes for every pixel (logits)."""
     return fcn(image, skips=2)
 
 

@@ -1,4 +1,4 @@
-"""GCN (Kipf, Welling: Semi-supervised classification with graph convolutional networks, 2016, arXiv 1609.02907).
+"""GCN (Kipf, Welling: Semi-supervised classification with graph convolutional networks, 2016).
 
 The normalised adjacency matrix is sparse: an edge (source, target) and its weight stand for each number in it that is not zero.
 """
@@ -12,7 +12,7 @@ from ..frontends.dsl import Value, gather, layer, linear, model, relu, reshape, 
 
 @model(features=("nodes=2708", 1433), edges=(np.int64, 2, "edges=13264"), weights=("edges=13264",))
 def gcn(features: Value, edges: Value, weights: Value) -> Value:
-    """Two layers with 16 hidden units for the seven classes of Cora, a softmax for each node; edges and weights by `normalised_edges`."""
+    """GCN of two layers, 7 classes of Cora for every node (softmax); `normalised_edges` makes edges and weights of a graph."""
     x = relu(graph_conv(features, edges, weights, 16))
     return softmax(graph_conv(x, edges, weights, 7))
 

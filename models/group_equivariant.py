@@ -1,4 +1,4 @@
-"""Group-equivariant CNN (Cohen, Welling: Group equivariant convolutional networks, 2016, arXiv 1602.07576).
+"""Group-equivariant CNN (Cohen, Welling: Group equivariant convolutional networks, 2016).
 
 Maps have an orientation beside their channel: (n, channels, 4, height, width). When the picture turns by 90 degrees, maps turn
 and orientations move on by one. The filter bank of a layer is four turned copies of one parameter; a compiled network holds
@@ -32,7 +32,7 @@ ORIENTATIONS = 4
 
 @model(image=("batch=1", 1, 28, 28))
 def p4_cnn(image: Value) -> Value:
-    """P4CNN for rotated MNIST, 10 classes (logits): seven layers of ten channels, the same answer for every quarter turn of the image."""
+    """P4CNN for rotated MNIST, 10 classes (logits): seven layers of ten channels, the same logits for every quarter turn of the image."""
     x = p4_layer(reshape(image, (image.shape[0], 1, 1, *image.shape[2:])), 10)
     x = max_pool(p4_layer(x, 10), (1, 2, 2))
     for _ in range(4):

@@ -8,7 +8,7 @@ from .spectrogram import log_mel_spectrogram
 
 @model(features=("batch=1", 1, 32, 40))
 def keyword_cnn(features: Value) -> Value:
-    """cnn-trad-fpool3: 32 frames of 40 log-mel features to four classes (logits)."""
+    """Keyword CNN cnn-trad-fpool3, 4 classes (logits), from 32 frames of 40 log-mel features."""
     x = max_pool(relu(conv(features, 64, (20, 8))), (1, 3))
     x = relu(conv(x, 64, (10, 4)))
     x = linear(flatten(x), 32)
@@ -17,5 +17,5 @@ def keyword_cnn(features: Value) -> Value:
 
 @model(sound=("batch=1", 1, 5360))
 def keyword_cnn_sound(sound: Value) -> Value:
-    """cnn-trad-fpool3 with its spectrogram: 0.335 seconds at 16 kHz, which are 32 frames, to four classes (logits)."""
+    """Keyword CNN cnn-trad-fpool3 with its spectrogram, 4 classes (logits), from 0.335 seconds of sound at 16 kHz: 32 frames."""
     return keyword_cnn(log_mel_spectrogram(sound))

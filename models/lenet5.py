@@ -7,7 +7,7 @@ from ..frontends.dsl import Value, average_pool, conv, flatten, linear, model, s
 
 @model(image=("batch=1", 1, 28, 28))
 def lenet5(image: Value) -> Value:
-    """LeNet-5 with all connections and a softmax, for images of 28 x 28 in [0, 1]."""
+    """LeNet-5 with all connections, 10 classes (softmax), for images of 28 x 28 in [0, 1]."""
     x = average_pool(tanh(conv(image, 6, 5, pad=2)), 2)
     x = average_pool(tanh(conv(x, 16, 5)), 2)
     x = tanh(linear(flatten(x), 120))

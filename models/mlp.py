@@ -1,4 +1,5 @@
-"""Multilayer perceptron (Srivastava et al.: Dropout: A simple way to prevent neural networks from overfitting, 2014).
+"""Multilayer perceptron (Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout: a simple way to prevent neural networks
+from overfitting, 2014).
 
 It is the rectified one of three layers in the paper's results for handwritten digits; dropout does nothing in inference and is left out.
 """
@@ -10,7 +11,7 @@ from ..frontends.dsl import Value, flatten, linear, model, relu
 
 @model(image=("batch=1", 1, 28, 28))
 def mlp(image: Value) -> Value:
-    """Three hidden layers of 1024 rectified units, for images of 28 x 28 in [0, 1], 10 classes (logits)."""
+    """Perceptron with three hidden layers of 1024 rectified units, 10 classes (logits), for images of 28 x 28 in [0, 1]."""
     return perceptron(flatten(image), (1024, 1024, 1024, 10))
 
 

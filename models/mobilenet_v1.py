@@ -1,4 +1,5 @@
-"""MobileNetV1 (Howard et al.: MobileNets: Efficient convolutional neural networks for mobile vision applications, 2017).
+"""MobileNetV1 (Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto, Adam: MobileNets: efficient convolutional neural networks for
+mobile vision applications, 2017).
 
 Parameters are named as in timm; as in timm and the authors' code, but not in the paper, activations end at 6. The paper's resolution
 multiplier is the size of the image.
@@ -15,13 +16,13 @@ STAGES = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 2, 6), (1024, 2, 2))
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def mobilenet_v1(image: Value) -> Value:
-    """MobileNet, 1000 classes (logits)."""
+    """MobileNetV1, 1000 classes (logits)."""
     return mobilenet(image)
 
 
 @model(image=("batch=1", 3, "height=224", "width=224"))
 def mobilenet_v1_050(image: Value) -> Value:
-    """MobileNet with width multiplier 0.5, 1000 classes (logits)."""
+    """MobileNetV1 with width multiplier 0.5, 1000 classes (logits)."""
     return mobilenet(image, width=0.5)
 
 

@@ -13,7 +13,7 @@ WIDTHS, MAPS = (3, 4, 5), 100
 
 @model(words=(np.int64, "batch=1", "length=64"))
 def text_cnn(words: Value) -> Value:
-    """CNN-rand for the two classes of movie reviews: indices of at least five words to logits."""
+    """Text CNN (CNN-rand), 2 classes of movie reviews (logits), from the indices of at least five words."""
     sentence = transpose(embedding(words, VOCABULARY, FEATURES), (0, 2, 1))
     over_time = [largest(relu(conv(sentence, MAPS, width)), axes=2, keep=False) for width in WIDTHS]
     return linear(concat(*over_time), 2)

@@ -11,13 +11,13 @@ WIDTHS = (64, 128, 256, 512, 1024)
 
 @model(image=("batch=1", 1, "height=572", "width=572"))
 def unet(image: Value) -> Value:
-    """U-Net, two classes (logits): without padding, so that 572 x 572 pixels label the middle 388 x 388."""
+    """U-Net, 2 classes for every pixel (logits): without padding, so that 572 x 572 pixels label the middle 388 x 388."""
     return u_shape(image, transposed, pad=0)
 
 
 @model(image=("batch=1", 1, "height=512", "width=512"))
 def unet_resize(image: Value) -> Value:
-    """U-Net that enlarges by resizing, two classes (logits): padded, a label for every pixel; extents are multiples of 16."""
+    """U-Net that enlarges by resizing, 2 classes for every pixel (logits): padded; extents are multiples of 16."""
     return u_shape(image, resized, pad=1)
 
 

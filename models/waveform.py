@@ -1,4 +1,4 @@
-"""Waveform CNN (Dai, Dai, Qu, Li, Das: Very deep convolutional neural networks for raw waveforms, 2016, arXiv 1610.00087)."""
+"""Waveform CNN (Dai, Dai, Qu, Li, Das: Very deep convolutional neural networks for raw waveforms, 2016)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ Stage = tuple[int, int]
 
 @model(waveform=("batch=1", 1, "samples=32000"))
 def waveform_m3(waveform: Value) -> Value:
-    """M3: four seconds at 8 kHz to ten classes of UrbanSound8k (logits)."""
+    """M3, 10 classes of UrbanSound8k (logits), from four seconds of sound at 8 kHz."""
     return waveform_cnn(waveform, 256, ((256, 1),))
 
 
 @model(waveform=("batch=1", 1, "samples=32000"))
 def waveform_m5(waveform: Value) -> Value:
-    """M5: four seconds at 8 kHz to ten classes of UrbanSound8k (logits)."""
+    """M5, 10 classes of UrbanSound8k (logits), from four seconds of sound at 8 kHz."""
     return waveform_cnn(waveform, 128, ((128, 1), (256, 1), (512, 1)))
 
 
 @model(waveform=("batch=1", 1, "samples=32000"))
 def waveform_m11(waveform: Value) -> Value:
-    """M11: four seconds at 8 kHz to ten classes of UrbanSound8k (logits)."""
+    """M11, 10 classes of UrbanSound8k (logits), from four seconds of sound at 8 kHz."""
     return waveform_cnn(waveform, 64, ((64, 2), (128, 2), (256, 3), (512, 2)))
 
 
 @model(waveform=("batch=1", 1, "samples=32000"))
 def waveform_m18(waveform: Value) -> Value:
-    """M18: four seconds at 8 kHz to ten classes of UrbanSound8k (logits)."""
+    """M18, 10 classes of UrbanSound8k (logits), from four seconds of sound at 8 kHz."""
     return waveform_cnn(waveform, 64, ((64, 4), (128, 4), (256, 4), (512, 4)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses as dc
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,9 +81,10 @@ class Model:
 
     @property
     def source(self) -> str:
-        """Where the network comes from: the parenthesis in the first line of its file's docstring; empty if there is none."""
-        heading = (inspect.getdoc(inspect.getmodule(self.function)) or "").partition("\n")[0]
-        return heading[heading.find("(") + 1 : heading.rfind(")")] if "(" in heading else ""
+        """Where the network comes from: the first parenthesis of its file's docstring; empty if its first paragraph has none."""
+        heading = (inspect.getdoc(inspect.getmodule(self.function)) or "").partition("\n\n")[0]
+        found = re.search(r"\(([^()]*)\)", " ".join(heading.split()))
+        return found[1] if found else ""
 
     def __call__(self, *values: Value) -> Any:
         """The layers of this model as part of the model that is being traced, under its present scope."""
