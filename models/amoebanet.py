@@ -116,10 +116,10 @@ def fitted(before: Value, x: Value, channels: int) -> Value:
     if before.shape[2:] == x.shape[2:]:
         return before if before.shape[1] == channels else projected(relu(before), channels, "input1")
     with scope("input1"):
-        return halved(relu(before), channels)
+        return factorized_reduction(relu(before), channels)
 
 
-def halved(x: Value, channels: int) -> Value:
+def factorized_reduction(x: Value, channels: int) -> Value:
     """Every second position, projected, beside the ones diagonally between them, so that nothing that x knows is left out"""
     between = pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))[:, :, 1:, 1:]
     halves = conv(x, channels - channels // 2, 1, 2, bias=False, name="even"), conv(between, channels // 2, 1, 2, bias=False, name="odd")
@@ -137,7 +137,7 @@ def projected(x: Value, channels: int, name: str) -> Value:
         return conv_norm(x, channels, 1, gain=GAIN, epsilon=EPSILON)
 
 
-def nothing(x: Value, channels: int, stride: int) -> Value:
+def identity(x: Value, channels: int, stride: int) -> Value:
     """x, or a convolution of 1 x 1 where the shape changes"""
     return x if stride == 1 and x.shape[1] == channels else conv_norm(relu(x), channels, 1, stride, epsilon=EPSILON)
 
@@ -156,7 +156,7 @@ def separable(x: Value, channels: int, stride: int, kernel: int) -> Value:
     return x
 
 
-def crossed(x: Value, channels: int, stride: int) -> Value:
+def factorized_7x7(x: Value, channels: int, stride: int) -> Value:
     """A row and a column of seven with a quarter of the channels"""
     narrow = channels // 4
     steps = ((narrow, (1, 1), (1, 1)), (narrow, (1, 7), (1, stride)), (narrow, (7, 1), (stride, 1)), (channels, (1, 1), (1, 1)))
@@ -166,12 +166,12 @@ def crossed(x: Value, channels: int, stride: int) -> Value:
 
 
 OPERATIONS: dict[str, Callable[[Value, int, int], Value]] = {
-    "none": nothing,
+    "none": identity,
     "average 3x3": partial(pooled, pool=average_pool),
     "max 3x3": partial(pooled, pool=max_pool),
     "separable 3x3": partial(separable, kernel=3),
     "separable 5x5": partial(separable, kernel=5),
     "separable 7x7": partial(separable, kernel=7),
-    "1x7 7x1": crossed,
+    "1x7 7x1": factorized_7x7,
 }
 """From a state, a number of channels and a stride to a state of so many channels."""

@@ -16,7 +16,6 @@ from ..frontends.dsl import (
     concat,
     conv,
     flatten,
-    global_average_pool,
     linear,
     local_response_norm,
     max_pool,
@@ -24,7 +23,7 @@ from ..frontends.dsl import (
     relu,
     scope,
 )
-from .inception import rectified
+from .inception import classified, rectified
 
 TABLE = (
     {"3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64)},
@@ -106,11 +105,6 @@ def inception(x: Value, channels: tuple[int, ...], form: Form) -> Value:
 def halved(x: Value, kernel: int = 3) -> Value:
     """The largest number of each window, two apart; a window that begins inside counts"""
     return max_pool(x, kernel, 2, ceil=True)
-
-
-def classified(x: Value, classes: int = 1000) -> Value:
-    """The classifier over the mean of each channel"""
-    return linear(flatten(global_average_pool(x)), classes, name="fc")
 
 
 def auxiliary(x: Value, name: str, classes: int = 1000) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..frontends.dsl import Value, concat, max_pool, relu, scope
+from ..frontends.dsl import Value, average_pool, concat, flatten, global_average_pool, linear, max_pool, relu, scope
 from .blocks import conv_norm
 
 Kernel = int | tuple[int, int]
@@ -37,3 +37,13 @@ def crossed(x: Value, channels: int, name: str) -> Value:
 def halved(x: Value) -> Value:
     """The largest number of each window of 3 x 3, two apart"""
     return max_pool(x, 3, 2)
+
+
+def pool_branch(x: Value, channels: int, name: str, count_pad: bool = False) -> Value:
+    """The mean of 3 x 3 neighbours, projected; count_pad: beyond the border they are zeros"""
+    return rectified(average_pool(x, 3, 1, pad=1, count_pad=count_pad), channels, 1, name=name)
+
+
+def classified(x: Value, classes: int = 1000, name: str = "fc") -> Value:
+    """The classifier over the mean of each channel"""
+    return linear(flatten(global_average_pool(x)), classes, name=name)

@@ -6,8 +6,8 @@ another stem, and figure 5 two convolutions of 3 x 3 where this one has 5 x 5. I
 
 from __future__ import annotations
 
-from ..frontends.dsl import Value, average_pool, concat, flatten, global_average_pool, linear, model, scope
-from .inception import COLUMN_OF_7, ROW_OF_7, VALID, chain, crossed, halved, rectified
+from ..frontends.dsl import Value, average_pool, concat, model, scope
+from .inception import COLUMN_OF_7, ROW_OF_7, VALID, chain, classified, crossed, halved, pool_branch, rectified
 
 
 @model(image=("batch=1", 3, "height=299", "width=299"))
@@ -49,11 +49,6 @@ def top(x: Value) -> Value:
         with scope(f"Mixed_7{letter}"):
             x = figure_7(x)
     return x
-
-
-def classified(x: Value, classes: int = 1000) -> Value:
-    """The classifier over the mean of each channel"""
-    return linear(flatten(global_average_pool(x)), classes, name="fc")
 
 
 def auxiliary(x: Value) -> Value:
@@ -109,5 +104,5 @@ def to_8(x: Value) -> Value:
 
 
 def pooled(x: Value, channels: int) -> Value:
-    """The mean of 3 x 3 neighbours, projected; beyond the border they are zeros"""
-    return rectified(average_pool(x, 3, 1, pad=1, count_pad=True), channels, 1, name="branch_pool")
+    """The branch that every module of the figures has on its left"""
+    return pool_branch(x, channels, "branch_pool", count_pad=True)

@@ -5,8 +5,8 @@ Parameters are named as in timm. Its dropout does nothing in inference and is le
 
 from __future__ import annotations
 
-from ..frontends.dsl import Value, average_pool, concat, flatten, global_average_pool, linear, model, scope
-from .inception import COLUMN, COLUMN_OF_7, ROW, ROW_OF_7, VALID, chain, crossed, halved, rectified
+from ..frontends.dsl import Value, concat, model, scope
+from .inception import COLUMN, COLUMN_OF_7, ROW, ROW_OF_7, VALID, chain, classified, crossed, halved, pool_branch, rectified
 
 
 @model(image=("batch=1", 3, "height=299", "width=299"))
@@ -16,7 +16,7 @@ def inception_v4(image: Value) -> Value:
     for number, block in enumerate(4 * [inception_a] + [reduction_a] + 7 * [inception_b] + [reduction_b] + 3 * [inception_c], start=6):
         with scope(f"features.{number}"):
             x = block(x)
-    return linear(flatten(global_average_pool(x)), 1000, name="last_linear")
+    return classified(x, name="last_linear")
 
 
 def stem(image: Value) -> Value:
@@ -39,7 +39,7 @@ def inception_a(x: Value) -> Value:
         rectified(x, 96, 1, name="branch0"),
         chain(x, "branch1.{}", (64, 1), (96, 3)),
         chain(x, "branch2.{}", (64, 1), (96, 3), (96, 3)),
-        pooled(x, 96),
+        pool_branch(x, 96, "branch3.1"),
     )
 
 
@@ -49,7 +49,7 @@ def inception_b(x: Value) -> Value:
         rectified(x, 384, 1, name="branch0"),
         chain(x, "branch1.{}", (192, 1), (224, ROW_OF_7), (256, COLUMN_OF_7)),
         chain(x, "branch2.{}", (192, 1), (192, COLUMN_OF_7), (224, ROW_OF_7), (224, COLUMN_OF_7), (256, ROW_OF_7)),
-        pooled(x, 128),
+        pool_branch(x, 128, "branch3.1"),
     )
 
 
@@ -57,7 +57,9 @@ def inception_c(x: Value) -> Value:
     """Figure 6: the 8 x 8 grid, 1536 channels"""
     y = rectified(x, 384, 1, name="branch1_0")
     z = chain(x, "branch2_{}", (384, 1), (448, COLUMN), (512, ROW))
-    return concat(rectified(x, 256, 1, name="branch0"), crossed(y, 256, "branch1_1"), crossed(z, 256, "branch2_3"), pooled(x, 256))
+    return concat(
+        rectified(x, 256, 1, name="branch0"), crossed(y, 256, "branch1_1"), crossed(z, 256, "branch2_3"), pool_branch(x, 256, "branch3.1")
+    )
 
 
 def reduction_a(x: Value) -> Value:
@@ -76,8 +78,3 @@ def reduction_b(x: Value) -> Value:
         chain(x, "branch1.{}", (256, 1), (256, ROW_OF_7), (320, COLUMN_OF_7), (320, 3, 2, VALID)),
         halved(x),
     )
-
-
-def pooled(x: Value, channels: int) -> Value:
-    """The mean of 3 x 3 neighbours, projected"""
-    return rectified(average_pool(x, 3, 1, pad=1), channels, 1, name="branch3.1")

@@ -11,20 +11,18 @@ from typing import Literal
 import numpy as np
 
 from ..frontends.dsl import Value, convolve, layer, model, normal, parameter, relu, reshape, scope
-
-BRANCH_GAIN = 0.25
-"""How strongly a residual branch starts: the sum of 15 of them must stay in range."""
+from .blocks import BRANCH_GAIN
 
 
 @model(image=("batch=1", 1, "height=28", "width=28"))
 def pixelcnn(image: Value) -> Value:
-    """PixelCNN for binary pictures (logits: image, channel, value, row, column), 7 blocks of 16 features."""
+    """PixelCNN for binary images, 7 blocks of 16 features (logits: image, channel, value, row, column)."""
     return predictions(image, blocks=7, features=16, head=32, values=2)
 
 
 @model(image=("batch=1", 3, "height=32", "width=32"))
 def pixelcnn_cifar10(image: Value) -> Value:
-    """PixelCNN for 256 values of three colours in [0, 1] (logits: image, colour, value, row, column), 15 blocks of 128 features."""
+    """PixelCNN for CIFAR-10, 256 values of each colour in [0, 1], 15 blocks of 128 features (logits: image, colour, value, row, column)."""
     return predictions(image, blocks=15, features=128, head=1024, values=256)
 
 
