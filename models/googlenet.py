@@ -1,8 +1,8 @@
 """GoogLeNet (Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going deeper with convolutions, 2014).
 
-There are two forms of this Inception v1: the paper's, which normalises responses, and torchvision's, with its names of parameters, which
-came later: it has batch norms, convolutions of 3 x 3 where the paper has 5 x 5 (a known mistake, trained into its weights) and a
-last pooling of 2 x 2. Their dropout does nothing in inference and is left out.
+There are two forms of this Inception v1: the paper's, which normalises responses (with the numbers of Caffe's model of it), and
+torchvision's, with its names of parameters, which came later: it has batch norms, convolutions of 3 x 3 where the paper has 5 x 5 (a
+known mistake, trained into its weights) and a last pooling of 2 x 2. Their dropout does nothing in inference and is left out.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ CLASSICS = [
     Row("vgg11", 132_863_336, 7.609e9, TORCHVISION, {"image": (2, 3, 45, 64)}),
     Row("vgg13", 133_047_848, 11.308e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
     Row("vgg16", 138_357_544, 15.470e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
-    Row("vgg16_bn", 138_365_992, 15.470e9, TORCHVISION, {"image": (1, 3, 32, 32)}),
+    Row("vgg16_bn", 138_365_992, 15.470e9, TORCHVISION, {"image": (1, 3, 32, 32)}, ci=False),
     Row("vgg19", 143_667_240, 19.632e9, TORCHVISION, {"image": (1, 3, 45, 64)}, ci=False),
     Row("nin_cifar10", 966_986, 222_486_528, NIN_CIFAR10, {"image": (2, 3, 32, 41)}),
     Row("nin_imagenet", 7_595_176, 1_100_188_800, NIN_IMAGENET, {"image": (1, 3, 97, 117)}),
@@ -128,7 +128,7 @@ MOBILE = [
     Row("mnasnet1_0", 4_383_312, 314.4e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
     Row("mnasnet_a1", 3_887_038, 311.6e6, "timm 1.0 semnasnet_100: numel of parameters(), FlopCounterMode / 2", {"image": (2, 3, 64, 64)}),
     Row("efficientnet_b0", 5_288_548, 385.8e6, TORCHVISION, {"image": (2, 3, 64, 64)}),
-    Row("efficientnet_b1", 7_794_184, 686.8e6, TORCHVISION, {"image": (1, 3, 48, 48)}),
+    Row("efficientnet_b1", 7_794_184, 686.8e6, TORCHVISION, {"image": (1, 3, 48, 48)}, ci=False),
     Row("efficientnet_b2", 9_109_994, 993.6e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
     Row("efficientnet_b3", 12_233_232, 1.827e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
     Row("efficientnet_b4", 19_341_616, 4.394e9, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
@@ -141,7 +141,10 @@ MOBILE = [
     Row("shufflenet_v2_x2_0", 7_393_996, 583.3e6, TORCHVISION, {"image": (1, 3, 64, 64)}, ci=False),
 ]
 
-UNET = "by hand from the maps of the paper's figure 1: 18,842,048 down, 2,786,240 up-convolutions, 9,402,240 up, 130 at the end"
+UNET = (
+    "by hand from the maps of the paper's figure 1: 18,842,048 down, 2,786,240 up-convolutions, 9,402,240 up, 130 at the end; "
+    "multiply-adds (billions) in the same order"
+)
 DCGAN = "PyTorch's example dcgan; multiply-adds by hand: 3 * 33,554,432 + 3,145,728"
 PIXELCNN = "by hand, with what masks hide: 1,600 + 7 * 3,392 + 2 * 1,056 + 66; 28 * 28 * 26,976"
 PIXELCNN_CIFAR10 = "by hand, with what masks hide: 37,888 + 15 * 213,504 + 263,168 + 1,049,600 + 787,200; 32 * 32 * 5,329,664"
@@ -152,8 +155,8 @@ DEEPFACE = (
     "multiply-adds (millions) 234.225 + 164.602 + 62.726 + 7.840 + 2.822 + 28.901 + 16.507"
 )
 PIXELS = [
-    Row("unet", 31_030_658, 150.428e9, UNET, {"image": (1, 1, 188, 204)}, ci=False),
-    Row("unet_resize", 31_030_658, 218.154e9, f"{UNET}; 2 x 2 after resizing", {"image": (1, 1, 32, 48)}),
+    Row("unet", 31_030_658, 150.428e9, f"{UNET}: 72.477 + 5.631 + 72.300 + 0.019", {"image": (1, 1, 188, 204)}, ci=False),
+    Row("unet_resize", 31_030_658, 218.154e9, f"{UNET}: 67.797 + 34.360 + 115.964 + 0.034", {"image": (1, 1, 32, 48)}),
     Row("dcgan_generator", 3_576_704, 104_628_224, f"{DCGAN} + 819,200", {"noise": (3, 100, 1, 1)}),
     Row("dcgan_discriminator", 2_765_568, 103_817_216, f"{DCGAN} + 8,192", {"image": (3, 3, 64, 64)}),
     Row("vae_encoder", 846_728, 2_519_040, "by hand: 544 + 32,832 + 803,072 + 2 * 5,140", {"image": (3, 1, 28, 28)}),

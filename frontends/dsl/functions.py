@@ -117,8 +117,8 @@ def softmax(x: Value, axis: int = -1, log: bool = False) -> Value:
 
 
 @layer
-def local_response_norm(x: Value, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0) -> Value:
-    """x / (bias + alpha/size * sum of squares over `size` channels around) ^ beta (Krizhevsky et al. 2012)"""
+def local_response_norm(x: Value, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Value:
+    """x / (bias + alpha/size * sum of squares over `size` channels around) ^ beta, as in Caffe, PyTorch and ONNX, and by their defaults"""
     return apply(LRN, x, size=size, alpha=alpha, beta=beta, bias=bias)
 
 
