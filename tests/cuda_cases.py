@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from cpu_harness import operand
 from cuda_harness import load_kernels
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.kernel import Call, Machine, lower
-from tilewright.engine.graph import Node
+from tilewright.engine.graph import Input, Node
 from tilewright.engine.tensor import Blocked
 
 
@@ -23,3 +24,15 @@ def calls_of(node: Node) -> list[Call]:
     """What a node becomes."""
     load_kernels()
     return lower(node, Machine(ARCHITECTURES["sm_90"]))
+
+
+def random(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """Numbers of about 99, the same for the same shape."""
+    return (np.random.default_rng(sum(shape)).standard_normal(shape) * 99).astype(dtype)
+
+
+def given(shape: tuple[int, ...], dtype: Any = np.float32, layout: Blocked | None = None) -> tuple[Input, dict[Node, np.ndarray]]:
+    """An operand, and its value."""
+    data = random(shape, dtype)
+    x = operand("x", data, layout)
+    return x, {x: data}

@@ -10,6 +10,7 @@ from cpu_harness import operand
 from cuda_cases import channels_last
 from cuda_harness import check_node, needs_compiler
 
+from tilewright.engine.graph import Node
 from tilewright.engine.ops import ArgMaxPool, AveragePool, MaxPool
 from tilewright.engine.tensor import Blocked
 
@@ -27,8 +28,9 @@ CASES: list[tuple[tuple[int, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize("last", [False, True])
 def test_pools(shape: tuple[int, ...], window: dict[str, Any], last: bool, rng: np.random.Generator) -> None:
     layout = channels_last(F4, shape[1]) if last else None
-    x = operand("x", rng.standard_normal(shape).astype(F4) - 3, layout)
-    given = {x: rng.standard_normal(shape).astype(F4) - 3}
+    data = rng.standard_normal(shape).astype(F4) - 3
+    x = operand("x", data, layout)
+    given: dict[Node, np.ndarray] = {x: data}
     check_node(MaxPool(x, layout=layout, **window), given, 0)
     for include in (False, True):
         check_node(AveragePool(x, layout=layout, count_include_pad=include, **window), given, 1e-6, 1e-6)

@@ -83,6 +83,15 @@ def test_shuffles(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "name"), [(np.float64, "double"), (np.int64, "int64"), (np.uint64, "uint64")])
+def test_shuffles_of_wide_elements(dtype: type, name: str, rng: np.random.Generator) -> None:
+    x = rng.integers(0, 1 << 52, 64).astype(dtype)
+    text = f"{name} v = x[threadIdx.x]; y[threadIdx.x] = shuffle_xor(v, 9);"
+    given = parameters(x=np.dtype(dtype), y=np.dtype(dtype))
+    found = run_kernel(TextKernel(given, text, threads_of_block=64), {"x": x, "y": np.zeros_like(x)})["y"]
+    np.testing.assert_array_equal(found, x[np.arange(64) ^ 9])
+
+
 def test_narrow_floats() -> None:
     """Every float16 and every bfloat16 survives; ties round to even; what is too large becomes infinite."""
     bits = np.arange(1 << 16, dtype=U2)

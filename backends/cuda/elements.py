@@ -164,5 +164,5 @@ def channel_pack(*kinds: TensorType) -> int:
 
 
 def items_type(nbytes: int) -> str:
-    """A type of so many bytes that moves as one."""
-    return {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "uint4"}[nbytes]
+    """A type of so many bytes, for elements whose values do not matter."""
+    return f"uint{8 * nbytes}"

@@ -38,6 +38,9 @@ DEVICE float fast_exp(float x) { return __expf(x); }
 // All 32 lanes of a warp take part.
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE int shuffle_xor(int x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE double shuffle_xor(double x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE int64 shuffle_xor(int64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE uint64 shuffle_xor(uint64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE float shuffle_from(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE int shuffle_from(int x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 

@@ -100,6 +100,9 @@ template <class T> DEVICE T shuffle(T x, int lane, int line) {
 DEVICE int lane_number() { return machine->number & 31; }
 DEVICE float shuffle_xor(float x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
 DEVICE int shuffle_xor(int x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
+DEVICE double shuffle_xor(double x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
+DEVICE int64 shuffle_xor(int64 x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
+DEVICE uint64 shuffle_xor(uint64 x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
 DEVICE float shuffle_from(float x, int lane, int line = __builtin_LINE()) { return shuffle(x, lane, line); }
 DEVICE int shuffle_from(int x, int lane, int line = __builtin_LINE()) { return shuffle(x, lane, line); }
 
