@@ -81,14 +81,14 @@ def efficientnet(image: Value, width: float, depth: float, classes: int = 1000, 
             with scope(f"features.{stage}.{position}"):
                 x = inverted_residual(
                     x,
-                    rounded(channels * width),
-                    expansion * x.shape[1],
-                    kernel,
-                    1 if position else first_stride,
-                    torchvision_names,
-                    silu,
-                    excitation,
-                    epsilon,
+                    channels=rounded(channels * width),
+                    expanded=expansion * x.shape[1],
+                    kernel=kernel,
+                    stride=1 if position else first_stride,
+                    names=torchvision_names,
+                    activation=silu,
+                    excitation=excitation,
+                    epsilon=epsilon,
                 )
     x = silu(conv_norm(x, rounded(1280 * width), 1, epsilon=epsilon, names=("features.8.0", "features.8.1")))
     return linear(flatten(global_average_pool(x)), classes, name="classifier.1")

@@ -10,7 +10,30 @@ their parameters (`conv1.weight`), `scope("layer1.0")` and functions decorated w
 `small.with_weights({...})` replaces the random initial arrays. An operator of your own is a Node class: `apply(Mine, x, y)`.
 """
 
-# Layers without parameters
+# A model
+from .model import Model, dsl, model
+
+# isort: split
+# How layers are named
+from .trace import layer, scope
+
+# isort: split
+# What layers are made of: values, operators, parameters and how they start
+from .initial import he_normal, normal, uniform
+from .value import Value, apply, constant, matmul, parameter, pointwise
+
+# isort: split
+# Layers with parameters
+from .layers import batch_norm, conv, conv_transpose, convolve, group_norm, layer_norm, linear, prelu
+from .local import locally_connected, unfold
+
+# isort: split
+# Pooling: by windows, and into a given number of results
+from .regions import adaptive_average_pool, adaptive_max_pool, fractional_max_pool
+from .windows import average_pool, max_pool
+
+# isort: split
+# Layers without parameters: activations, reductions, movement
 from .functions import (
     clip,
     concat,
@@ -49,30 +72,9 @@ from .functions import (
     where,
 )
 
+# isort: split
 # Positions that are data
 from .indexing import embedding, gather, scatter_sum
-
-# How parameters start
-from .initial import he_normal, normal, uniform
-
-# Layers with parameters
-from .layers import batch_norm, conv, conv_transpose, convolve, group_norm, layer_norm, linear, prelu
-from .local import locally_connected, unfold
-
-# A model
-from .model import Model, dsl, model
-
-# Pooling into a given number of results
-from .regions import adaptive_average_pool, adaptive_max_pool, fractional_max_pool
-
-# How layers are named
-from .trace import layer, scope
-
-# What layers are made of
-from .value import Value, apply, constant, matmul, parameter, pointwise
-
-# Windows
-from .windows import average_pool, max_pool
 
 __all__ = [
     "Model",
