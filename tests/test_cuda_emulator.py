@@ -37,6 +37,7 @@ FAULTS = {
     "if (threadIdx.x < 4) y[0] = shuffle_xor(1.f, 1);\nelse y[1] = shuffle_xor(2.f, 1);": r"different lines, 2 and 3",
     "if (threadIdx.x < 4) y[0] = shuffle_xor(1.f, 1);\nelse __syncthreads();": "only 4 of 32 lanes",
     "while (load_shared_by_blocks(x) == 0) ;": "no progress",
+    "float a[60000];\nfor (int i = 0; i < 60000; i += 16) a[i] = x[i % 7];\ny[0] = a[(int)x[0] * 16];": "more than 131072 bytes of local",
     "cp_async16(y, x, true);": "outside the block's 0 bytes of shared memory",
     "cp_async16(y, x + 1, true);": "not aligned, line 2",
 }

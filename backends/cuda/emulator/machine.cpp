@@ -283,16 +283,23 @@ unsigned char* guarded(size_t bytes) {
   return (unsigned char*)start + PAGE + room - (bytes + 127) / 128 * 128;
 }
 
+// Below it lies a page without access.
+char* new_stack() {
+  char* start = (char*)mmap(nullptr, STACK + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  mprotect(start, PAGE, PROT_NONE);
+  return start + PAGE;
+}
+
 void make_room(const unsigned* extent, size_t shared_bytes) {
   static size_t shared_room = 0;
   for (Block& block : blocks) {
     if (!block.shared || shared_room != shared_bytes) block.shared = guarded(shared_bytes);
     size_t had = block.fibers.size();
-    if (had > launch.threads) for (size_t i = launch.threads; i < had; i++) munmap(block.fibers[i].stack, STACK);
+    for (size_t i = launch.threads; i < had; i++) munmap(block.fibers[i].stack - PAGE, STACK + PAGE);
     block.fibers.resize(launch.threads);
     for (unsigned i = 0; i < launch.threads; i++) {
       Fiber& fiber = block.fibers[i];
-      if (i >= had) fiber.stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+      if (i >= had) fiber.stack = new_stack();
       fiber.number = i;
       fiber.index = {i % extent[0], i / extent[0] % extent[1], i / (extent[0] * extent[1])};
     }
@@ -321,9 +328,12 @@ void run_grid(const unsigned* grid, uint32_t seed) {
 }
 
 void at_fault(int signal, siginfo_t* info, void*) {
-  const char* what = signal == SIGFPE ? "a division of integers by zero" : signal == SIGILL ? "a misaligned access or an index out of bounds" : "an access to memory that is not there";
-  fault_address = signal == SIGSEGV || signal == SIGBUS ? (uintptr_t)info->si_addr : 0;
-  stop("%s", what);
+  if (signal == SIGFPE) stop("a division of integers by zero");
+  if (signal == SIGILL) stop("a misaligned access or an index out of bounds");
+  fault_address = (uintptr_t)info->si_addr;
+  char* bottom = running ? running->stack : nullptr;
+  if (bottom && (char*)info->si_addr < bottom && (char*)info->si_addr >= bottom - PAGE) stop("more than %zu bytes of local arrays", STACK);
+  stop("an access to memory that is not there");
 }
 
 const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -351,13 +361,19 @@ extern "C" int emulator_launch(void (*kernel)(void**), void (*introduce)(Machine
   pauses = 0;
   fault_address = 0;
   make_room(block, shared_bytes);
+  static char handler_stack[64 * 1024];   // that of a thread may be full
+  stack_t ours_stack = {}, stack_before;
+  ours_stack.ss_sp = handler_stack;
+  ours_stack.ss_size = sizeof handler_stack;
+  sigaltstack(&ours_stack, &stack_before);
   struct sigaction ours = {}, before[4];
   ours.sa_sigaction = at_fault;
-  ours.sa_flags = SA_SIGINFO;
+  ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
   for (int i = 0; i < 4; i++) sigaction(SIGNALS[i], &ours, &before[i]);
   int failed = sigsetjmp(end_of_launch, 1);
   if (!failed) run_grid(grid, seed);
   for (int i = 0; i < 4; i++) sigaction(SIGNALS[i], &before[i], nullptr);
+  sigaltstack(&stack_before, nullptr);
   *fault = fault_address;
   return failed;
 }
