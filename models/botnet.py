@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..frontends.dsl import (
     Value,
     average_pool,
     batch_norm,
-    concat,
+    constant,
+    gather,
     layer,
     matmul,
     model,
@@ -59,17 +62,16 @@ def attention(x: Value, *, name: str | None = None) -> Value:
 
 
 def positions(query: Value) -> Value:
-    """q r for queries (n, heads, h, w, share): (n, heads, h, w, h', w'), the sum of a score for h' - h and one for w' - w"""
-    n, heads, height, width, _ = query.shape
-    down = transpose(along_first(transpose(query, (2, 0, 1, 3, 4)), "height"), (1, 2, 0, 3, 4))
-    across = transpose(along_first(transpose(query, (3, 0, 1, 2, 4)), "width"), (1, 2, 3, 0, 4))
-    return reshape(down, (n, heads, height, width, height, 1)) + reshape(across, (n, heads, height, width, 1, width))
+    """q r for queries (n, heads, h, w, share): (n, heads, h, w, h', w'), the sum of a score for h' - h and one for w' - w."""
+    n, heads, height, width, share = query.shape
+    down = matmul(query, offsets("height", height, share))
+    across = matmul(transpose(query, (0, 1, 3, 2, 4)), offsets("width", width, share))
+    down = reshape(down, (n, heads, height, width, height, 1))
+    return down + reshape(transpose(across, (0, 1, 3, 2, 4)), (n, heads, height, width, 1, width))
 
 
-def along_first(query: Value, name: str) -> Value:
-    """q r for queries (extent, ..., share) and what is learned for each difference of places along that axis: (extent, ..., extent)"""
-    extent, *others, share = query.shape
+def offsets(name: str, extent: int, share: int) -> Value:
+    """(extent, share, extent): what is learned for each difference of two positions, laid out by the first and the second."""
     learned = parameter(name, (2 * extent - 1, share), normal(0, 1 / math.sqrt(share)))
-    differences = [learned[extent - 1 - place : 2 * extent - 1 - place] for place in range(extent)]
-    offsets = transpose(reshape(concat(*differences, axis=0), (extent, extent, share)), (0, 2, 1))
-    return reshape(matmul(reshape(query, (extent, -1, share)), offsets), (extent, *others, extent))
+    differences = np.arange(extent) - np.arange(extent)[:, None]
+    return transpose(gather(learned, constant(differences + extent - 1)), (0, 2, 1))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tilewright as tw
+from tilewright.backends.cpu.gemm import stacked
 from tilewright.engine import expression as ex
 from tilewright.engine.graph import Constant, Graph, Input, Node
 from tilewright.engine.ops import Conv, ConvTranspose, MatMul, pointwise
@@ -185,6 +186,38 @@ def test_matmul_of_two_values(name: str, lead: tuple[int, ...], target: str, rng
     m, k, n = MATRICES[name]
     a, b = Input(name="a", shape=(*lead, m, k)), Input(name="b", shape=(*lead, k, n))
     check(Graph((a, b), (MatMul(a, b),), ("y",)), rng, target)
+
+
+BROADCAST: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "left in front": ((3, 1), (3, 4)),
+    "right in front": ((3, 4), (1, 4)),
+    "right lacks it": ((3, 4), (4,)),
+    "right behind": ((3, 4), (3, 1)),
+    "left is one": ((1, 1), (3, 2)),
+    "left has none": ((), (3, 2)),
+    "right in the middle": ((2, 3, 4), (2, 1, 4)),
+    "left in the middle": ((2, 1, 4), (2, 3, 4)),
+    "both in turn": ((2, 1, 4, 1), (1, 3, 1, 2)),
+    "both": ((5, 1), (1, 3)),
+}
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+@pytest.mark.parametrize("lead", BROADCAST)
+@pytest.mark.parametrize("name", MATRICES)
+def test_matmul_of_stacks_that_broadcast(name: str, lead: str, is_constant: bool, target: str, rng: np.random.Generator) -> None:
+    """Also with an operand in the epilogue, which lies as the result does."""
+    m, k, n = MATRICES[name]
+    a, b = Input(name="a", shape=(*BROADCAST[lead][0], m, k)), Input(name="b", shape=(*BROADCAST[lead][1], k, n))
+    right = Constant(normal(rng, *b.type.shape)) if is_constant else b
+    extra = Input(name="e", shape=MatMul(a, right).type.shape)
+    node = MatMul(a, right, Constant(normal(rng, n)), (extra,), epilogue=ex.Operand(0) * ex.Operand(1))
+    check(Graph((a, extra) if is_constant else (a, b, extra), (node,), ("y",)), rng, target)
+
+
+def test_matmul_of_stacks_shares_a_right_matrix_as_one_product() -> None:
+    a, b = Input(name="a", shape=(2, 3, 4, 5, 6)), Input(name="b", shape=(2, 1, 1, 6, 7))
+    assert (stacked(MatMul(a, b)).rows, stacked(MatMul(a, b)).images.extent) == (60, 2)
 
 
 def test_matmul_chain_stays_blocked(target: str, rng: np.random.Generator) -> None:

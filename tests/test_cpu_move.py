@@ -4,12 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from cpu_harness import check_node, operand, run_node, runs
+from cpu_harness import check_node, load_kernels, operand, run_node, runs
 
+import tilewright as tw
 from tilewright.backends.cpu.kernel import Machine, NoKernel, lower
+from tilewright.backends.cpu.move import grid, lower_constant_gather
 from tilewright.backends.cpu.strided import CopyKernel
 from tilewright.backends.cpu.target import Target
-from tilewright.engine.graph import Constant, Node
+from tilewright.engine.graph import Constant, Graph, Node
 from tilewright.engine.ops import Concat, Expand, Gather, Pad, Reorder, Reshape, Slice, Transpose
 from tilewright.engine.tensor import Blocked
 
@@ -111,13 +113,6 @@ def test_channel_shuffle(rng):
         for block, indices in itertools.product(BLOCKS, (shuffled, paired, np.array([-1, 0, -channels]))):
             x = operand("x", values, Blocked(1, block))
             check_node(Gather(x, Constant(indices), axis=1, layout=Blocked(1, block)), {x: values})
-
-
-def test_channel_shuffle_declines_what_it_cannot_do(rng):
-    x = operand("x", numbers(rng, (1, 20, 3, 3)), Blocked(1, 16))
-    machine = Machine(Target.describe("avx2"), 1)
-    with pytest.raises(NoKernel, match="outside"):
-        lower(Gather(x, Constant(np.array([20])), axis=1, layout=Blocked(1, 16)), machine)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -243,3 +238,53 @@ def test_gather_by_known_indices_is_a_few_slices(rng):
             check_node(node, {x: values})
             calls = lower(node, Machine(Target.describe("avx2"), 1))
             assert all(isinstance(call.kernel, CopyKernel) for call in calls)
+
+
+def differences(rows: int, columns: int) -> np.ndarray:
+    """column - row, from 0 on."""
+    return np.arange(columns) - np.arange(rows)[:, None] + rows - 1
+
+
+MACHINE = Machine(Target.describe("avx2"), 1)
+GRIDS = {
+    "rows and columns": (np.arange(0, 9, 4)[:, None] + np.arange(3)).ravel(),
+    "differences": differences(5, 6),
+    "repeated": np.repeat(np.arange(10), 3),
+    "again and again": np.tile(np.arange(3, -1, -1), 5),
+    "three axes": np.array([4, 6, 8])[:, None, None] + np.array([0, 1])[:, None] - np.array([0, 2, 4]),
+    "in two runs": np.roll(np.arange(10), 4).reshape(2, 5),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "u1", "f8"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_gather_by_indices_that_are_a_grid_is_one_copy(rng, name, dtype):
+    load_kernels()
+    values = numbers(rng, (11, 12, 13), dtype)
+    x = operand("x", values)
+    for axis in range(3):
+        node = Gather(x, Constant(GRIDS[name]), axis=axis)
+        calls = lower(node, MACHINE)
+        assert all(isinstance(call.kernel, CopyKernel) for call in calls)
+        assert len(calls) == (2 if name == "in two runs" else 1)
+        check_node(node, {x: values})
+
+
+def test_indices_that_are_no_grid():
+    for indices in ([0, 1, 3], [0, 1, 4, 5, 8], [0, 2, 1, 3, 4, 6, 6, 7], [0, 1, 5, 6, 11, 12]):
+        assert grid(np.array(indices)) is None
+    assert grid(np.array([0, 1, 5, 6, 10, 11])) == [(3, 5), (2, 1)]
+    assert grid(np.array([7])) == [(1, 1)]
+    with pytest.raises(NoKernel, match="more than 4 runs"):
+        lower_constant_gather(Gather(operand("x", np.zeros((2, 20))), Constant(np.array([0, 3, 4, 9, 1, 2, 7, 11, 5, 5])), axis=1), MACHINE)
+
+
+def test_movement_that_merges_into_one_gather_needs_no_numba(rng):
+    """Every third column of every second row, written as slices and reshapes."""
+    x = operand("x", numbers(rng, (2, 60, 5)))
+    rows = Slice(Reshape(x, shape=(2, 6, 10, 5)), starts=(0, 1, 0, 0), sizes=(2, 3, 10, 5), steps=(1, 2, 1, 1))
+    chosen = Slice(Reshape(rows, shape=(2, 30, 5)), starts=(0, 1, 0), sizes=(2, 10, 5), steps=(1, 3, 1))
+    session = tw.compile(Graph((x,), (chosen,), ("y",)))
+    values = rng.standard_normal((2, 60, 5)).astype(np.float32)
+    np.testing.assert_array_equal(session.run({"x": values})["y"], values.reshape(2, 6, 10, 5)[:, 1::2].reshape(2, 30, 5)[:, 1::3])
+    assert "0 numba steps" in str(session.plan)

@@ -20,12 +20,9 @@ F4 = np.dtype(np.float32)
 
 
 def is_direct(node: Product) -> bool:
-    """Whether the direct kernels compute the product: of float32 numbers, with a constant weight or of matrices that go in pairs."""
+    """Whether the direct kernels compute the product: of float32 numbers, a convolution with a constant weight or any of matrices."""
     left, right = node.operands[:2]
-    if isinstance(node, MatMul):
-        fits = math.prod(right.type.shape[:-2]) == 1 or left.type.shape[:-2] == right.type.shape[:-2]
-    else:
-        fits = isinstance(right, Constant)
+    fits = isinstance(node, MatMul) or isinstance(right, Constant)
     return fits and left.type.dtype == F4 and 0 not in (left.type.size, right.type.size)
 
 

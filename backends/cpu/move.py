@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -107,19 +109,36 @@ def _repeats(node: Pad, whole: View, axis: int) -> Iterator[tuple[View, View]]:
 
 @lowers(Gather)
 def lower_constant_gather(node: Gather, machine: Machine) -> list[Call]:
-    """By indices that are known and mostly evenly spaced: slices."""
-    if not isinstance(node.indices, Constant) or node.indices.type.rank > 1:
-        raise NoKernel("a gather that is not by a constant list of indices")
-    x, extent = View.of(node.x), node.x.type.shape[node.axis]
-    indices = np.atleast_1d(node.indices.data).astype(np.int64)
+    """By indices that are known: one copy where they are a grid, else slices where they are a few runs."""
+    if not isinstance(node.indices, Constant) or not node.indices.type.size:
+        raise NoKernel("a gather that is not by constant indices")
+    x, axis, extent = node.x.type, node.axis, node.x.type.shape[node.axis]
+    indices = node.indices.data.astype(np.int64).ravel()
     indices = np.where(indices < 0, indices + extent, indices)
-    runs = list(evenly_spaced(indices))
-    if len(runs) > MOST_RUNS or ((indices < 0) | (indices >= extent)).any():
-        raise NoKernel(f"a gather by indices in {len(runs)} runs, or outside of the axis")
-    if node.indices.type.rank == 0:
-        return copy(x.along(node.axis, int(indices[0]), 1).without(node.axis), View.of(node), machine)
-    pairs = [(x.along(node.axis, start, size, step), View.of(node).along(node.axis, at, size)) for at, start, size, step in runs]
+    if not (x.layout or node.type.layout) and (spans := grid(indices)) is not None:
+        sizes, steps = zip(*spans, strict=True)
+        result = dc.replace(node.type, shape=(*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+        return copy(View.of(node.x).along(axis, int(indices[0]), 1).spread(axis, sizes, steps), View.of(node, result), machine)
+    runs = list(itertools.islice(evenly_spaced(indices), MOST_RUNS + 1))
+    if len(runs) > MOST_RUNS:
+        raise NoKernel(f"a gather by indices in more than {MOST_RUNS} runs")
+    result = dc.replace(node.type, shape=(*x.shape[:axis], len(indices), *x.shape[axis + 1 :]))
+    source, target = View.of(node.x), View.of(node, result)
+    pairs = [(source.along(axis, start, size, step), target.along(axis, at, size)) for at, start, size, step in runs]
     return [call for source, target in pairs for call in copy(source, target, machine)]
+
+
+def grid(numbers: np.ndarray) -> list[tuple[int, int]] | None:
+    """(how many, distance) along each dimension of the grid whose points, row by row, the numbers are; None if they are none."""
+    _, _, size, step = next(evenly_spaced(numbers))
+    if size == len(numbers):
+        return [(size, step)]
+    if len(numbers) % size:
+        return None
+    rows = numbers.reshape(-1, size)
+    if (rows - rows[:, :1] != rows[0] - rows[0, 0]).any() or (outer := grid(rows[:, 0])) is None:
+        return None
+    return [*outer, (size, step)]
 
 
 def evenly_spaced(numbers: np.ndarray) -> Iterator[tuple[int, int, int, int]]:

@@ -78,6 +78,8 @@ class Product:
     depth: int
     """Multiply-adds behind one output."""
     kernel: type[DirectConvKernel] = DirectConvKernel
+    members: tuple[tuple[int, int, int], ...] = ((0, 0, 0),)
+    """Products of a stack that lie otherwise than one image after the other: where each begins in x, weight and y, in bytes."""
 
     @property
     def is_flat(self) -> bool:
@@ -96,12 +98,12 @@ class Product:
 
 def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack: Callable[[list[Slab]], Packed]) -> Call:
     """The step that computes the given groups of output vectors, all of the tile's width."""
-    lanes, weights = machine.target.lanes(F4), pack(slabs)
+    lanes, weights, groups = machine.target.lanes(F4), pack(slabs), len(slabs) * len(product.members)
     vector_flops = 2 * lanes * tile.vectors * product.depth
-    weights_stay = len(slabs) * vector_flops * 2 < CACHED_WEIGHTS and product.x_map.image > LARGE_INPUT
+    weights_stay = groups * vector_flops * 2 < CACHED_WEIGHTS and product.x_map.image > LARGE_INPUT
     if product.is_flat:
         least = -(-product.x_map.image // ROW_BYTES_CACHED) if weights_stay else 1
-        inner, row_list, pixels = flat_rows(product, tile, len(slabs) * product.images, machine.threads, least)
+        inner, row_list, pixels = flat_rows(product, tile, groups * product.images, machine.threads, least)
     else:
         (inner, row_list), pixels = spatial_rows(product), tile.pixels
     row_segments = segments(inner, pixels)
@@ -124,14 +126,17 @@ def call(product: Product, machine: Machine, tile: Tile, slabs: list[Slab], pack
     for i, segment in enumerate(row_segments):
         arguments |= {f"segment{i}_start": segment.start, f"segment{i}_tiles": segment.tiles}
     seconds = vector_flops * inner.count / FLOPS_PER_SECOND
-    return units(Call(kernel, arguments, 0), len(slabs), product.images, len(row_table), seconds, machine, weights_stay)
+    return units(Call(kernel, arguments, 0), groups, product.images, len(row_table), seconds, machine, weights_stay)
 
 
 def common_arguments(product: Product, slabs: list[Slab], weights: Packed, lanes: int) -> dict[str, Argument]:
     """The arguments that do not depend on how rows are cut."""
     x, y = product.x_map, product.y_map
-    pairs = zip(slabs, weights.groups, strict=True)
-    groups = [(s.blocks[0] * x.block, w, s.vectors[0] * y.block, s.vectors[0] * lanes * 4) for s, w in pairs]
+    groups = [
+        (x_start + slab.blocks[0] * x.block, w_start + weight, y_start + slab.vectors[0] * y.block, slab.vectors[0] * lanes * 4)
+        for x_start, w_start, y_start in product.members
+        for slab, weight in zip(slabs, weights.groups, strict=True)
+    ]
     return {
         **{"x": product.x, "weight": weights.place, "bias": product.bias, "y": product.node},
         **{"groups": Table(np.array(groups, np.int64)), "column_weights": weights.column_tap},

@@ -102,6 +102,12 @@ class View:
         """A new leading dimension of extent 2: this view, and the same `distance` bytes on."""
         return dc.replace(self, shape=(2, *self.shape), lines=(Line(distance), *self.lines))
 
+    def spread(self, axis: int, sizes: Sequence[int], steps: Sequence[int]) -> View:
+        """A dimension without blocks as several, of which each moves along it in steps of its own."""
+        stride = self.lines[axis].stride
+        lines = (*self.lines[:axis], *(Line(step * stride) for step in steps), *self.lines[axis + 1 :])
+        return dc.replace(self, shape=(*self.shape[:axis], *sizes, *self.shape[axis + 1 :]), lines=lines)
+
     def with_padding(self) -> View:
         """The padding lanes as ordinary indices of their dimension."""
         shape = tuple(n + line.padding for n, line in zip(self.shape, self.lines, strict=True))
