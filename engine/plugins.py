@@ -31,7 +31,14 @@ def load(kind: Kind, name: str) -> Any:
             return point.load()
     if not is_path:
         raise ModelError(f"{name!r} is not a name of {kind}")
-    raise ModelError(f"no {name!r} among the {kind}: {', '.join(available(kind))}")
+    raise ModelError(f"no {name!r} among the {kind}{_resembling(path, available(kind))}: {', '.join(available(kind))}")
+
+
+def _resembling(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # only an error needs it
+
+    close = get_close_matches(name, known)
+    return f" (is it {' or '.join(close)}?)" if close else ""
 
 
 def _ours(kind: Kind, name: str) -> Any:

@@ -8,6 +8,7 @@
 The function runs once for each input shape; layers add nodes to the graph, they compute nothing. Layers name themselves and
 their parameters (`conv1.weight`), `scope("layer1.0")` and functions decorated with `@layer` put a prefix before them, and
 `small.with_weights({...})` replaces the random initial arrays. An operator of your own is a Node class: `apply(Mine, x, y)`.
+What does not fit raises ModelError: one line that names the layer, what it expected and what came.
 """
 
 # A model
