@@ -1,7 +1,7 @@
-"""AlexNet (Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks, 2012); the single tower
-is from Krizhevsky: One weird trick for parallelizing convolutional neural networks, 2014, its parameters named as in torchvision.
+"""AlexNet (Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks, 2012; the single tower is from
+Krizhevsky: One weird trick for parallelizing convolutional neural networks, 2014).
 
-Their dropout does nothing in inference and is left out.
+Parameters of the single tower are named as in torchvision, which has it, too. Their dropout does nothing in inference and is left out.
 """
 
 from __future__ import annotations

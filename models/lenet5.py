@@ -1,4 +1,8 @@
-"""LeNet-5 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998)."""
+"""LeNet-5 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998).
+
+It is the form in common use. The paper's subsampling layers learn a scale and a bias for each map, its third layer connects some of the
+maps only, and its output units measure distances.
+"""
 
 from __future__ import annotations
 

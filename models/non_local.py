@@ -1,4 +1,7 @@
-"""Non-local blocks (Wang, Girshick, Gupta, He: Non-local neural networks, 2017), in the form "embedded Gaussian"."""
+"""Non-local blocks (Wang, Girshick, Gupta, He: Non-local neural networks, 2017), in the form "embedded Gaussian".
+
+As in the authors' code, and not in the paper's formula, scores are divided by the square root of the channels. No map is subsampled.
+"""
 
 from __future__ import annotations
 
