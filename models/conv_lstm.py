@@ -40,19 +40,19 @@ def conv_lstm_cell(x: Value, h: Value, c: Value) -> dict[str, Value]:
 
 @model(frames=("batch=1", "time=10", 1, "height=64", "width=64"))
 def conv_lstm1(frames: Value) -> Value:
-    """ConvLSTM of one layer of 256: the next frames of a film of moving digits in [0, 1]."""
+    """ConvLSTM of one layer of 256: the next frames of a film of moving digits in [0, 1]; extents are multiples of 4."""
     return forecast(frames, (256,))
 
 
 @model(frames=("batch=1", "time=10", 1, "height=64", "width=64"))
 def conv_lstm2(frames: Value) -> Value:
-    """ConvLSTM of two layers of 128: the next frames of a film of moving digits in [0, 1]."""
+    """ConvLSTM of two layers of 128: the next frames of a film of moving digits in [0, 1]; extents are multiples of 4."""
     return forecast(frames, (128, 128))
 
 
 @model(frames=("batch=1", "time=10", 1, "height=64", "width=64"))
 def conv_lstm3(frames: Value) -> Value:
-    """ConvLSTM of three layers of 128, 64 and 64: the next frames of a film of moving digits in [0, 1]."""
+    """ConvLSTM of three layers of 128, 64 and 64: the next frames of a film of moving digits in [0, 1]; extents are multiples of 4."""
     return forecast(frames, (128, 64, 64))
 
 

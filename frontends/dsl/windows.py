@@ -78,7 +78,10 @@ def window_numbers(what: str, axes: int, **given: PerAxis) -> list[tuple[int, ..
 def window_pads(
     pad: Window, spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], what: str
 ) -> Pairs:
-    """(before, after) for each axis. "same": ceil(extent / stride) results, the odd zero at the end; "full": every window that meets x."""
+    """(before, after) for each axis. ModelError for anything but the names, one number, and a number or a pair an axis.
+
+    "same": ceil(extent / stride) results, the odd zero at the end; "full": every window that meets x.
+    """
     if pad == "valid":
         return ((0, 0),) * len(spatial)
     if pad == "full":
