@@ -6,7 +6,6 @@ network stays blocked from its first convolution to its last. An operator withou
 
 from __future__ import annotations
 
-import dataclasses as dc
 import math
 from collections.abc import Callable, Sequence
 
@@ -25,7 +24,6 @@ from ...engine.ops import (
     Pad,
     Pointwise,
     Reduce,
-    Reorder,
     Reshape,
     Resize,
     Slice,
@@ -33,19 +31,11 @@ from ...engine.ops import (
     Transpose,
 )  # fmt: skip
 from ...engine.tensor import Blocked
+from ..common.layouts import Answer, Layout, aligned_layout, assign
 from .epilogue import is_direct
 
-Layout = Blocked | None
 PLAIN_CHANNELS = 4
 """A convolution reads a plain input with at most this many channels as it is, one channel at a time."""
-
-
-@dc.dataclass(frozen=True)
-class Answer:
-    """The layouts in which a node takes its operands, in order, and the one of its result."""
-
-    operands: tuple[Layout, ...]
-    result: Layout
 
 
 Rule = Callable[..., Answer]
@@ -63,46 +53,8 @@ def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:
 
 
 def assign_layouts(graph: Graph, lanes: int) -> Graph:
-    """The graph with the layout of every node decided, operands before users, and Reorder nodes where a user wants another one.
-
-    Its Constants are its own, so that their data can be given up.
-    """
-    placed: dict[Node, Node] = {}
-    versions: dict[tuple[Node, Layout], Node] = {}
-
-    def version(old: Node, layout: Layout) -> Node:
-        new = placed[old]
-        if len(new.types) != 1 or new.type.layout == layout:
-            return new
-        if (old, layout) not in versions:
-            versions[old, layout] = (
-                new.replace(layout=layout) if isinstance(new, Constant) else Reorder(new, layout=layout, origin=new.origin)
-            )
-        return versions[old, layout]
-
-    for input_node in graph.inputs:
-        placed[input_node] = input_node
-    for old in graph:
-        if old in placed:
-            continue
-        if isinstance(old, Constant):
-            placed[old] = old.replace()
-            continue
-        now = tuple(placed[o].types[0].layout for o in old.operands)
-        answer = RULES.get(type(old), _plain)(old, now, lanes)
-        wanted = iter(answer.operands)
-        node = _map_in_order(old, lambda o, wanted=wanted: version(o, next(wanted)))
-        placed[old] = node.replace(layout=answer.result) if answer.result else node
-    return graph.with_outputs([version(o, None) for o in graph.outputs])
-
-
-def _map_in_order(node: Node, change: Callable[[Node], Node]) -> Node:
-    changes = {}
-    for name in node.operand_names:
-        value = getattr(node, name)
-        if value is not None:
-            changes[name] = tuple(map(change, value)) if isinstance(value, tuple) else change(value)
-    return node.replace(**changes) if changes else node
+    """The graph in layouts for vectors of so many lanes."""
+    return assign(graph, lambda node, now: RULES.get(type(node), _plain)(node, now, lanes))
 
 
 def _plain(node: Node, now: Sequence[Layout], lanes: int) -> Answer:
@@ -157,13 +109,7 @@ def _pointwise(node: Pointwise, now: tuple[Layout, ...], lanes: int) -> Answer:
     layout = next((l for l, o in zip(now, node.inputs, strict=True) if l is not None and o.type.shape == shape), None)
     if layout is None:
         return _plain(node, now, lanes)
-    return Answer(tuple(_aligned(o, node, layout) for o in node.inputs), layout)
-
-
-def _aligned(operand: Node, node: Node, layout: Blocked) -> Layout:
-    """The blocked layout of an operand that has the whole blocked axis of the result."""
-    axis = layout.axis - (node.type.rank - operand.type.rank)
-    return Blocked(axis, layout.block) if axis >= 0 and operand.type.shape[axis] == node.type.shape[layout.axis] else None
+    return Answer(tuple(aligned_layout(o, node, layout) for o in node.inputs), layout)
 
 
 @rule(Softmax)

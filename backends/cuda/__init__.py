@@ -50,7 +50,8 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
         return CupyDevice()
 
     def compile(self, graph: Graph) -> Executable:
-        """Lower, plan and generate. Raises UnsupportedError with every node that has no kernel."""
+        """Lay out, lower, plan and generate. Raises UnsupportedError with every node that has no kernel."""
         from .executable import CudaExecutable
+        from .layout import assign_layouts
 
-        return CudaExecutable(graph, self.machine, self.device)
+        return CudaExecutable(assign_layouts(graph), self.machine, self.device)

@@ -1,0 +1,119 @@
+"""Channels last wherever a convolution or a pool is near: which layout every value gets on a GPU.
+
+Channels last is a `Blocked` whose one block holds all channels, padded to whole pieces of 16 bytes: (n, c, h, w) lies in memory as
+(n, h, w, c). So it is printed, verified, reordered and stored like every other blocked layout. An operator without a rule takes and
+gives plain values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ...engine.graph import Constant, Graph, Node
+from ...engine.ops import (
+    AveragePool,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Expand,
+    MaxPool,
+    Pad,
+    Pointwise,
+    Reshape,
+    Slice,
+    Transpose,
+)
+from ...engine.tensor import Blocked, TensorType
+from ..common.kinds import kind_of
+from ..common.layouts import Answer, Layout, aligned_layout, assign
+
+PIECE = 16
+"""Bytes; every pixel starts at a multiple of it, so that a thread can move so many at a time."""
+Rule = Callable[..., Answer]
+RULES: dict[type[Node], Rule] = {}
+
+
+def channels_last(kind: TensorType) -> Blocked:
+    """The layout of a value of this type and at least three dimensions with its channels, axis 1, innermost."""
+    unit = PIECE // kind.dtype.itemsize
+    return Blocked(1, -(-kind.shape[1] // unit) * unit)
+
+
+def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:
+    """Decorator: this function `(node, layouts its operands have now) -> Answer` speaks for these operators."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(operators, function))
+        return function
+
+    return register
+
+
+def assign_layouts(graph: Graph) -> Graph:
+    """The graph with every layout decided."""
+    return assign(graph, lambda node, now: RULES.get(type(node), plain)(node, now))
+
+
+def plain(node: Node, now: Sequence[Layout]) -> Answer:
+    """Plain operands, plain result."""
+    return Answer((None,) * len(now), None)
+
+
+def is_channels_last(kind: TensorType, layout: Layout) -> bool:
+    """Whether a value of this type has this layout because it is channels last."""
+    return layout is not None and kind.rank >= 3 and layout == channels_last(kind)
+
+
+@rule(Conv, ConvTranspose)
+def _convolution(node: Conv | ConvTranspose, now: tuple[Layout, ...]) -> Answer:
+    if not isinstance(node.weight, Constant) or kind_of(node.type.dtype) != "f" or 0 in (node.x.type.size, node.type.size):
+        return plain(node, now)
+    result = channels_last(node.type)
+    extras = (aligned_layout(extra, node, result) for extra in node.extras)
+    return Answer((channels_last(node.x.type), None, *((None,) if node.bias else ()), *extras), result)
+
+
+@rule(MaxPool, AveragePool)
+def _pool(node: MaxPool | AveragePool, now: tuple[Layout, ...]) -> Answer:
+    layout = channels_last(node.x.type)
+    return Answer((layout,), layout)
+
+
+@rule(Pointwise)
+def _pointwise(node: Pointwise, now: tuple[Layout, ...]) -> Answer:
+    """Channels last where a full operand is; operands that have one channel, or lack the axis, stay plain."""
+    found = (l for l, o in zip(now, node.inputs, strict=True) if l is not None and o.type.shape == node.type.shape)
+    layout = next(found, None)
+    if layout is None:
+        return plain(node, now)
+    return Answer(tuple(aligned_layout(o, node, layout) for o in node.inputs), layout)
+
+
+@rule(Concat)
+def _concat(node: Concat, now: tuple[Layout, ...]) -> Answer:
+    """Channels last where most of what comes in is; each operand is padded by itself."""
+    own = zip(node.inputs, now, strict=True)
+    size = sum(o.type.nbytes for o, layout in own if is_channels_last(o.type, layout))
+    if 2 * size <= node.type.nbytes:
+        return plain(node, now)
+    return Answer(tuple(channels_last(o.type) for o in node.inputs), channels_last(node.type))
+
+
+@rule(Slice, Pad)
+def _part(node: Slice | Pad, now: tuple[Layout, ...]) -> Answer:
+    return Answer(now, channels_last(node.type)) if is_channels_last(node.x.type, now[0]) else plain(node, now)
+
+
+@rule(Transpose, Expand)
+def _rearrange(node: Transpose | Expand, now: tuple[Layout, ...]) -> Answer:
+    """A copy that reads any layout as it is."""
+    return Answer(now, None)
+
+
+@rule(Reshape)
+def _reshape(node: Reshape, now: tuple[Layout, ...]) -> Answer:
+    """(n, c, 1, 1) and (n, c) are the same bytes."""
+    old, new, layout = node.x.type.shape, node.type.shape, now[0]
+    same = layout is not None and layout.axis == 1 and old[:2] == new[:2] and math.prod(old[2:]) == 1 and math.prod(new[2:]) == 1
+    return Answer(now, layout) if same else plain(node, now)
