@@ -11,9 +11,15 @@ from ...engine.graph import Graph
 
 KERNELS: tuple[str, ...] = (
     "pointwise",
+    "conv_depthwise",
+    "convolution",
+    "gemm",
     "pool",
     "move",
     "pad",
+    "reduce",
+    "softmax",
+    "arg_reduce",
 )
 """Modules that register lowerings; the first named is asked first."""
 PRECISIONS = {None: "fp32", "float32": "fp32", **{name: name for name in ("fp32", "tf32x3", "tf32", "fp16", "bf16")}}
