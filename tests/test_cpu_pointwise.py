@@ -132,6 +132,22 @@ def test_in_place(target: str, rng: np.random.Generator) -> None:
             assert_close(found, expected(node, {a: x, b: y})[0], 4e-7, 2e-6)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bool"])
+def test_short_rows_in_place(dtype: str, target: str, rng: np.random.Generator) -> None:
+    """Rows of every length up to a few vectors, whose ends are not whole ones; no row touches the next."""
+    expression = apply("xor", X, Y) if dtype == "bool" else X - Y
+    for columns in range(1, 40):
+        x, y = random(rng, (7, columns)) > 0, random(rng, (7, 1)) > 0
+        if dtype != "bool":
+            x, y = random(rng, x.shape, dtype), random(rng, y.shape, dtype)
+        a, b = operand("x", x), operand("y", y)
+        node = Pointwise((a, b), expression=expression)
+        wanted = expected(node, {a: x, b: y})[0]
+        for place in (a, None):
+            assert_close(NodeRun(node, {a: x, b: y}, target, 1, in_place=place).run()[0], wanted, 1e-3 if dtype == "float16" else 1e-6)
+
+
 MIXED: list[tuple[list[str], Expression]] = [
     (["float32", "int64"], X + Convert(Y, F4)),
     (["bool", "float32", "float32"], apply("where", X, Y, Z)),

@@ -18,7 +18,7 @@ from .emit import Emitter, Value
 from .kernel import Argument, Call, Kernel, Machine, NoKernel, Table, grain_for, lowers
 from .padding import stays_finite
 from .space import UNIT_SECONDS, Dimension, broadcast_strides, collapse, dimensions, physical_strides, walk, walk_arguments, walk_parameters
-from .vectors import common_lanes, in_vectors, load_lanes, load_splat, store_lanes
+from .vectors import common_lanes, in_vectors, load_lanes, load_splat, store_first, store_lanes
 
 SECONDS_PER_BYTE, SECONDS_PER_FLOP = 3e-11, 1.5e-11
 STATIC_VECTORS = 2
@@ -71,19 +71,28 @@ class _Writer:
         operands = zip(pointers, self.spec.splats, self.spec.dtypes, strict=False)
         splats = [load_splat(k, pointer, dtype, lanes) if splat else None for pointer, splat, dtype in operands]
         if not columns:
-            in_vectors(k, first, last, lanes, lambda column, _, mask: self.vector(pointers, splats, column, mask))
-        for start in range(0, columns, lanes):
-            mask = k.mask_below(k.integer(columns - start), lanes) if columns - start < lanes else None
-            self.vector(pointers, splats, start, mask)
 
-    def vector(self, pointers: Sequence[Value], splats: Sequence[Value | None], column: Value | int, mask: Value | None) -> None:
-        k, (*dtypes, result) = self.k, self.spec.dtypes
+            def some(column: Value, _: int, mask: Value | None) -> None:
+                store_lanes(k, self.vector(pointers, splats, column, mask), self.place(pointers[-1], column), self.spec.dtypes[-1], mask)
+
+            in_vectors(k, first, last, lanes, some)
+        for start in range(0, columns, lanes):
+            left = min(columns - start, lanes)
+            mask = k.mask_below(k.integer(left), lanes) if left < lanes else None
+            value = self.vector(pointers, splats, start, mask)
+            store_first(k, value, self.place(pointers[-1], start), self.spec.dtypes[-1], left)
+
+    def place(self, y: Value, column: Value | int) -> Value:
+        return self.k.at(y, self.k.mul(column, self.spec.dtypes[-1].itemsize))
+
+    def vector(self, pointers: Sequence[Value], splats: Sequence[Value | None], column: Value | int, mask: Value | None) -> Value:
+        """The results at some columns."""
+        k, dtypes = self.k, self.spec.dtypes[:-1]
         values = [
             load_lanes(k, k.at(pointer, k.mul(column, dtype.itemsize)), dtype, self.lanes, mask) if splat is None else splat
             for pointer, dtype, splat in zip(pointers, dtypes, splats, strict=False)
         ]
-        value = emit_expression(k, self.spec.expression, values, dtypes)
-        store_lanes(k, value, k.at(pointers[-1], k.mul(column, result.itemsize)), result, mask)
+        return emit_expression(k, self.spec.expression, values, dtypes)
 
 
 @lowers(Pointwise)

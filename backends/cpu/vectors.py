@@ -40,6 +40,18 @@ def store_lanes(k: Emitter, value: Value, pointer: Value, dtype: np.dtype, mask:
         k.masked_store(k.b.bitcast(stored, ir.VectorType(I16, stored.type.count)) if dtype == F16 else stored, pointer, mask)
 
 
+def store_first(k: Emitter, value: Value, pointer: Value, dtype: np.dtype, count: int) -> None:
+    """The first lanes of a register value to contiguous memory, in pieces of whole powers of two.
+
+    A vector that is loaded from memory behind a masked store waits for it: processors count all of its lanes as written.
+    """
+    stored, first = to_memory(k, value, dtype), 0
+    while first < count:
+        size = 1 << ((count - first).bit_length() - 1)
+        k.store(k.shuffle(stored, stored, list(range(first, first + size))), k.at(pointer, first * dtype.itemsize))
+        first += size
+
+
 def load_splat(k: Emitter, pointer: Value, dtype: np.dtype, lanes: int) -> Value:
     """One element in every lane."""
     first = to_register(k, k.load(pointer, ir.VectorType(scalar_type(dtype), 1)), dtype)
