@@ -67,11 +67,14 @@ def test_weights_of_vgg16_fit() -> None:
 
 @pytest.mark.parametrize("skips", SKIPS, ids=SKIPS.values())
 @pytest.mark.parametrize("height, width", [(1, 1), (26, 27), (61, 33)])
-def test_every_size_is_kept(skips: int, height: int, width: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "onnxruntime"])
+def test_every_size_is_kept(skips: int, height: int, width: int, backend: str, rng: np.random.Generator) -> None:
+    if backend == "onnxruntime":
+        pytest.importorskip(backend)
     image = rng.standard_normal((2, 3, height, width)).astype(np.float32)
     graph = tw.load(narrow(skips), {"image": image.shape})
     (expected,) = evaluate(widen(graph), [image])
-    found = tw.compile(graph)(image)
+    found = tw.compile(graph, backend=backend)(image)
     assert found.shape == expected.shape == (2, 3, height, width)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 

@@ -160,13 +160,15 @@ def _same_as_torch(ours: Model, layers: list[Any], x: np.ndarray) -> None:
 
 
 def test_deepface_on_small_faces() -> None:
-    """The same layers where the last local one has a single position: cpu and reference agree."""
+    """The same layers where the last local one has a single position: cpu, onnxruntime and reference agree."""
     small = deepface.with_inputs(image=(2, 3, 72, 72))
     image = normal(2, 3, 72, 72)
     (expected,) = answers(small, image)
     session = tw.compile(small)
     assert " 0 numpy steps" in session.plan
     assert np.abs(session(image) - expected).max() <= 1e-4 * np.abs(expected).max()
+    pytest.importorskip("onnxruntime")
+    assert np.abs(tw.compile(small, backend="onnxruntime")(image) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def _model(function: Callable[..., Any], **shapes: tuple[Any, ...]) -> Model:
