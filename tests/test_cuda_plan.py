@@ -16,7 +16,7 @@ from tilewright.backends.cuda import cuda, kernel
 from tilewright.backends.cuda.cupy_device import nearest
 from tilewright.backends.cuda.executable import ALIGNMENT
 from tilewright.backends.cuda_emulated import cuda_emulated
-from tilewright.engine.backend import Options
+from tilewright.engine.backend import Itemized, Options
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input, Node
@@ -127,6 +127,9 @@ def test_given_arrays_are_filled(rng: np.random.Generator) -> None:
     strided = [np.asfortranarray(a) for a in given]
     assert all(np.array_equal(a, b) for a, b in zip(fresh, executable.run(strided), strict=True))
     assert [name for name, _ in executable.profile(given, 2)] == ["pointwise [pointwise]"] * 4
+    assert isinstance(executable, Itemized) and [family for _, family in executable.items()] == ["pointwise"] * 4
+    assert all(seconds > 0 for seconds in executable.profile_alone(given, (Pointwise,), 2))
+    assert not any(executable.profile_alone(given, (Conv,), 2))
 
 
 def test_everything_without_a_kernel_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

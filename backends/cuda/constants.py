@@ -19,7 +19,6 @@ class Constants:
         self.nbytes = 0
         self._contents: dict[int, np.ndarray] = {}
         self._places: dict[bytes, int] = {}
-        self._memory: Memory | None = None
 
     def add(self, table: Table) -> int:
         """The place of a table, in bytes from the start."""
@@ -32,13 +31,11 @@ class Constants:
             self.nbytes += -(-flat.size // ALIGNMENT) * ALIGNMENT
         return place
 
-    def memory(self, device: Device) -> Memory:
-        """All of it on the device; uploaded at the first call, when the copies here go."""
-        if self._memory is None:
-            self._memory = device.allocate(self.nbytes, "the constants")
-            stream = device.stream()
-            for place, content in self._contents.items():
-                stream.upload(self._memory, place, content)
-            stream.synchronise()
-            self._contents.clear()
-        return self._memory
+    def upload(self, device: Device) -> Memory:
+        """All of it, on the device; the copies here go."""
+        memory, stream = device.allocate(self.nbytes, "the constants"), device.stream()
+        for place, content in self._contents.items():
+            stream.upload(memory, place, content)
+        stream.synchronise()
+        self._contents.clear()
+        return memory
