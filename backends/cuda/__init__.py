@@ -20,6 +20,8 @@ KERNELS: tuple[str, ...] = (
     "reduce",
     "softmax",
     "arg_reduce",
+    "norm",
+    "resize",
 )
 """Modules that register lowerings; the first named is asked first."""
 PRECISIONS = {None: "fp32", "float32": "fp32", **{name: name for name in ("fp32", "tf32x3", "tf32", "fp16", "bf16")}}
