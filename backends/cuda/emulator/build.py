@@ -22,8 +22,8 @@ FOLDER = Path(__file__).parent
 COMPILER = "g++"
 FLAGS = ("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=fast")
 MACHINE_FLAGS = ("-O2",)
-KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error")
-"""A misaligned access, or an index outside an array of known size, ends in a signal that the machine reports."""
+KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
+"""A misaligned access, an index outside an array of known size, or a full stack ends in a signal that the machine reports."""
 NEEDED = ("avx2", "fma", "f16c")
 """What an x86-64 processor must have for the instructions that make emulated products and float16 fast."""
 
