@@ -14,6 +14,7 @@ default = (
     "fold_batchnorm",  # before the affine forms: its parameters are named here and exact in double precision
     "expand_batchnorm",  # those that are left become pointwise, for the folding and fusing below
     "sink_transpose",  # what batch norms stopped goes on
+    "sink_reshape",  # before folding, too: what is left of batch norms of split channels goes to the convolution above
     "simplify_movement",  # where transposes that sank have met reshapes
     "fold_channel_order",  # where transposes that sank have met the channels that pictures have in another order
     "fold_affine",  # before fusing: what is in the weights costs nothing, what is in an epilogue does

@@ -11,6 +11,7 @@ import numpy as np
 import passes_folding
 import passes_fusing
 import passes_moving
+import passes_reshaping
 import pytest
 from passes_builder import Make
 
@@ -23,8 +24,8 @@ from tilewright.passes.default import default
 ON_DISK = {p.stem for p in pathlib.Path(folder.__path__[0]).glob("*.py") if not p.stem.startswith("_") and p.stem != "default"}
 ELSEWHERE = {name for name in ON_DISK if pathlib.Path(__file__).with_name(f"test_{name}.py").exists()}
 NAMES = sorted(ON_DISK - ELSEWHERE)
-FIRES = passes_folding.FIRES | passes_fusing.FIRES | passes_moving.FIRES
-HOLDS = passes_folding.HOLDS | passes_fusing.HOLDS | passes_moving.HOLDS
+FIRES = passes_folding.FIRES | passes_fusing.FIRES | passes_moving.FIRES | passes_reshaping.FIRES
+HOLDS = passes_folding.HOLDS | passes_fusing.HOLDS | passes_moving.HOLDS | passes_reshaping.HOLDS
 ALL_FIRES = [pytest.param(name, make, id=f"{name}-{label}") for name, cases in FIRES.items() for label, make in cases.items()]
 ALL_HOLDS = [
     pytest.param(name, make, reason, id=f"{name}-{label}") for name, cases in HOLDS.items() for label, (make, reason) in cases.items()

@@ -58,13 +58,14 @@ class Network:
                 self.resize,
                 self.dense,
                 self.turned,
+                self.oriented,
             ],
         ]
         # What passes look for stands on these more often than chance would have it.
         on: dict[type[Node], list[Callable[[Node], Node | None]]] = {
             Pad: [self.conv, self.pool],
             Concat: [self.concat, self.half],
-            Conv: [self.add, self.add, self.batchnorm, self.unary],
+            Conv: [self.add, self.add, self.batchnorm, self.unary, self.oriented],
         }
         while len(self.nodes) < 22:
             x = self.pick()
@@ -140,6 +141,16 @@ class Network:
             return None
         split = Reshape(x, shape=(n, 2, c // 2, h, w))
         return Reshape(Transpose(split, permutation=(0, 2, 1, 3, 4)), shape=(n, c, h, w))
+
+    def oriented(self, x: Node) -> Node | None:
+        """Channels as pairs, with one number for each of them or a pool over what lies behind."""
+        n, c, h, w = x.type.shape
+        if c % 2 or min(h, w) < 2:
+            return None
+        split = Reshape(x, shape=(n, c // 2, 2, h, w))
+        numbers = constant(c // 2, 1, 1, 1) if self.rng.random() < 0.7 else constant(2, 1, 1)
+        y = pointwise("mul", split, numbers) if self.rng.random() < 0.7 else MaxPool(split, kernel=(1, 2, 2))
+        return Reshape(y, shape=(n, c, *y.type.shape[3:]))
 
     def pad(self, x: Node) -> Node:
         channels = (0, int(self.rng.random() < 0.3))
