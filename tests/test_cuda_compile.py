@@ -11,7 +11,7 @@ from cuda_harness import TextKernel, check_compiles, needs_nvrtc
 
 from tilewright.backends.cuda import cubin, nvrtc
 from tilewright.backends.cuda.architecture import ARCHITECTURES, architecture
-from tilewright.backends.cuda.cubin import compile_kernel
+from tilewright.backends.cuda.cubin import compile_kernel, compile_kernels
 from tilewright.backends.cuda.kernel import Parameter
 from tilewright.engine.errors import CompilerBug, MachineError, ModelError
 from tilewright.engine.knobs import knobs
@@ -44,6 +44,9 @@ TENSOR_WRAPPERS = """
   mma_tf32(c, a, b);
   mma_bf16(c, a, b);
   mma_tf32x3(c, a, b);
+  UNROLL_BY(2) for (int i = 0; i < 4; i++) split_tf32(a + i, b);
+  a[0] = pack_bfloat16(a[1], b[1]);
+  mma_bf16(c, a, b);
   y[threadIdx.x] = c[0] + x[0];
 """
 
@@ -94,6 +97,15 @@ def test_a_cubin_is_compiled_once(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         for file in tmp_path.glob("*.o"):
             file.write_bytes(file.read_bytes()[:-1] + b"?")
         assert compile_kernel(COPY, ARCHITECTURES["sm_90"]).code == first.code
+
+
+@needs_nvrtc
+def test_kernels_compiled_at_the_same_time_are_the_same() -> None:
+    kernels = [TextKernel((X, Y), f"y[threadIdx.x] = expf(x[threadIdx.x] + {n});") for n in range(12)]
+    with knobs(cache_dir="off"):
+        together = compile_kernels(kernels, ARCHITECTURES["sm_90"])
+        assert together == [compile_kernel(kernel, ARCHITECTURES["sm_90"]) for kernel in kernels]
+    assert len({one.code for one in together}) == 12
 
 
 @needs_nvrtc

@@ -57,6 +57,24 @@ def test_matrix_products(name: str, rng: np.random.Generator) -> None:
     assert np.abs(found - wanted).max() <= relative * np.abs(wanted).max()
 
 
+def test_parts_of_floats(rng: np.random.Generator) -> None:
+    """A float is the sum of its TF32 number and a rest; two floats become one word of bfloat16."""
+    x = np.concatenate([rng.standard_normal(60) * 1e3, [0, -0.0, np.inf, 1 + 2**-8]]).astype(F4)
+    text = """
+      for (int i = threadIdx.x; i < 64; i += 32) {
+        high[i] = x[i];
+        split_tf32(high + i, rest + i);
+        pairs[i] = pack_bfloat16(x[i], x[63 - i]);
+      }"""
+    written = tuple(Parameter(name, U4, written=True) for name in ("high", "rest", "pairs"))
+    given = {"x": x.view(U4), **{p.name: np.zeros(64, U4) for p in written}}
+    found = run_kernel(TextKernel((Parameter("x", U4), *written), text), given)
+    assert not (found["high"] & 0x1FFF).any()
+    finite = np.isfinite(x)
+    np.testing.assert_array_equal((found["high"].view(F4) + found["rest"].view(F4))[finite], x[finite])
+    np.testing.assert_array_equal(found["pairs"], to_brain(x) | to_brain(x[::-1]).astype(U4) << 16)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_ldmatrix(transposed: bool, rng: np.random.Generator) -> None:
     matrices = rng.integers(0, 1 << 16, (4, 8, 8), np.uint16)

@@ -11,6 +11,8 @@ import dataclasses as dc
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...engine.ops import Conv, ConvTranspose
 
 
@@ -93,6 +95,12 @@ def _transposed_axes(node: ConvTranspose, i: int) -> list[Axis]:
         taps = tuple(Tap(r, distance // stride) for r, distance in reach if distance % stride == 0)
         axes.append(Axis(node.x.type.shape[2 + i], -(-(out - phase) // stride), 1, taps, phase, stride))
     return axes
+
+
+def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(groups*c, k, *kernel) of a transposed convolution as (groups*k, c, *kernel) of a convolution."""
+    split = weight.reshape(groups, -1, *weight.shape[1:])
+    return np.ascontiguousarray(np.swapaxes(split, 1, 2)).reshape(-1, split.shape[1], *weight.shape[2:])
 
 
 def segments(axis: Axis, pixels: int) -> list[Segment]:

@@ -6,10 +6,8 @@ import functools
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from ...engine.ops import Conv, ConvTranspose
-from ..common.geometry import phases
+from ..common.geometry import adjoint_weight, phases
 from ..common.problem import ConvProblem
 from ..common.schedule import Tile, TileProblem, best_tiles, choose_tile, even_tile, even_tiles
 from .conv_direct import DepthwiseConvKernel
@@ -88,12 +86,6 @@ def asked_tile(
     """The tile for a phase. It decides in which order outputs are computed, never in which order one of them is summed up."""
     question = ConvProblem.of(node), problem
     return machine.schedules.choose(question, lambda: rule(problem), lambda: best(problem, TILES_TO_MEASURE))
-
-
-def adjoint_weight(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(groups*c, k, *kernel) of a transposed convolution as (groups*k, c, *kernel) of a convolution."""
-    split = weight.reshape(groups, -1, *weight.shape[1:])
-    return np.ascontiguousarray(np.swapaxes(split, 1, 2)).reshape(-1, split.shape[1], *weight.shape[2:])
 
 
 def output_vectors(channels: int, groups: int, lanes: int) -> list[range]:

@@ -19,6 +19,13 @@ template <class T> DEVICE T narrow(float x) { return Narrow<T>::of(x); }
 // N elements that one instruction moves.
 template <class T, int N> struct __align__(sizeof(T) * N) Pack { T at[N]; };
 
+// A float as the sum of a TF32 number, which replaces it, and a rest; both as bits.
+DEVICE void split_tf32(uint32* x, uint32* rest) {
+  uint32 high = *x & 0xFFFFE000u;
+  *rest = float_to_bits(bits_to_float(*x) - bits_to_float(high));
+  *x = high;
+}
+
 // c += a * b in about float's accuracy: of the products of TF32's leading and trailing parts all but the smallest.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 DEVICE void mma_tf32x3(float* c, const uint32* a, const uint32* b) {

@@ -2,6 +2,9 @@
 // functions as C++; whoever adds one here adds it there and to tests/test_cuda_prelude.py.
 #define DEVICE static __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+// So many turns of a loop as one: for long bodies, which would not fit the instruction cache.
+#define UNROLL_BY(count) PRAGMA(unroll count)
 // Every kernel's shared memory is what its launch asks for, under a name of its own choice.
 #define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 
@@ -29,6 +32,15 @@ DEVICE float round_to_tf32(float x) {
   uint32 y; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x)); return bits_to_float(y);
 #else
   return bits_to_float((float_to_bits(x) + 0x1000u) & 0xFFFFE000u);
+#endif
+}
+
+// Two floats rounded to bfloat16 in one word, the first in its lower half.
+DEVICE uint32 pack_bfloat16(uint32 low, uint32 high) {
+#if __CUDA_ARCH__ >= 800
+  uint32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(bits_to_float(high)), "f"(bits_to_float(low))); return y;
+#else
+  return ((low + 0x7FFFu + (low >> 16 & 1u)) >> 16) | ((high + 0x7FFFu + (high >> 16 & 1u)) & 0xFFFF0000u);
 #endif
 }
 

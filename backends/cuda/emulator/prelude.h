@@ -7,6 +7,7 @@ static emulator::Machine* machine;
 
 #define DEVICE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 4")
+#define UNROLL_BY(count)
 #define SHARED_MEMORY(name) unsigned char* const name = machine->shared
 #define __global__
 #define __restrict__ __restrict
@@ -65,6 +66,11 @@ template <class F> DEVICE float16 to_float16(F x) { _Float16 y = (_Float16)x; fl
 DEVICE float16 narrow_to_float16(float x) { return to_float16(x); }
 DEVICE float16 narrow_to_float16(double x) { return to_float16(x); }
 DEVICE float round_to_tf32(float x) { return bits_to_float((float_to_bits(x) + 0x1000u) & 0xFFFFE000u); }
+DEVICE uint32 round_to_bfloat16(uint32 bits) {
+  uint32 rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  return bits_to_float(bits) != bits_to_float(bits) ? (bits | 0x400000u) >> 16 : rounded;
+}
+DEVICE uint32 pack_bfloat16(uint32 low, uint32 high) { return round_to_bfloat16(low) | round_to_bfloat16(high) << 16; }
 DEVICE float fast_exp(float x) { return expf(x); }
 
 // ---- what a block and a warp do together

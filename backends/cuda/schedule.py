@@ -1,0 +1,128 @@
+"""Which tile a matrix product gets: the candidates as data, and a model of how long each takes.
+
+At batch 1 most layers of a network have fewer tiles than a GPU has multiprocessors. Smaller tiles and splits of K fill them; both
+cost something, and the model weighs that.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import functools
+import math
+from collections.abc import Iterator
+
+from .architecture import Architecture
+
+
+@dc.dataclass(frozen=True)
+class Tile:
+    """What a block computes: `rows` positions of `columns` output channels, `depth` elements of K at a time."""
+
+    rows: int
+    columns: int
+    depth: int
+    stages: int
+    """Stages in shared memory: one is multiplied while the others arrive."""
+    parts: tuple[int, int]
+    """Into how many parts rows and columns are cut: one for each thread, or for each warp where tensor cores multiply."""
+    splits: int = 1
+    """So many blocks share a tile, each with its part of K."""
+
+
+@dc.dataclass(frozen=True)
+class GemmProblem:
+    """What the choice depends on."""
+
+    product: str
+    rows: int
+    columns: int
+    depth: int
+    stack: int = 1
+
+
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+SIMT_TILES = {
+    (128, 128): (16, 16), (128, 64): (16, 8), (64, 128): (8, 16), (64, 64): (8, 16), (64, 32): (16, 8), (32, 64): (8, 16), (32, 32): (8, 8),
+}  # fmt: skip
+"""Rows and columns of the tile: threads along them."""
+TENSOR_TILES = {
+    (128, 128): (2, 4), (128, 64): (2, 2), (64, 128): (2, 2), (64, 64): (2, 2), (64, 32): (2, 2), (32, 64): (2, 2), (32, 32): (2, 1),
+}  # fmt: skip
+"""Rows and columns of the tile: warps along them."""
+DEPTHS = {"fp32": (32,), "tf32": (32, 16), "tf32x3": (32, 16), "bf16": (32,), "fp16": (64, 32)}
+STAGES = (4, 3, 2)
+
+MULTIPROCESSORS = 132
+RATE = {"fp32": 128, "tf32": 640, "tf32x3": 210, "bf16": 1200, "fp16": 1280}
+"""Multiply-adds that a multiprocessor does in a cycle when nothing holds it up."""
+EFFICIENCY = {(128, 128): 0.85, (128, 64): 0.75, (64, 128): 0.75, (64, 64): 0.65, (64, 32): 0.5, (32, 64): 0.5, (32, 32): 0.4}
+"""The part of it that a tile reaches: larger ones read less shared memory for each product."""
+ARRIVAL = 24.0
+"""Bytes that come to a multiprocessor in a cycle when all of them read."""
+STAGE_CYCLES = 120
+"""Of a stage besides its products: the barrier, and latencies that few warps do not hide."""
+BLOCK_CYCLES = 2500
+"""To start a block, wait for its first stage, and store."""
+SPLIT_CYCLES, PARTIAL_BYTES = 1500, 16.0
+"""Of the exchange between blocks that share a tile, and bytes of partial sums that one of them reads in a cycle."""
+
+
+def fitting(problem: GemmProblem, architecture: Architecture) -> Iterator[Tile]:
+    """Every candidate whose shared memory the architecture has, and whose splits have something to do."""
+    tiles = SIMT_TILES if problem.product == "fp32" else TENSOR_TILES
+    for (rows, columns), parts in tiles.items():
+        for depth in DEPTHS[problem.product]:
+            steps = -(-problem.depth // depth)
+            stage = depth * (rows * _item(problem.product) + columns * _item(problem.product))
+            stages = next((s for s in STAGES if s * stage <= _room(architecture) and s <= max(2, steps + 1)), None)
+            if stages is None or not _threads_copy_whole_rows(problem.product, rows, columns, depth, parts):
+                continue
+            for splits in SPLITS:
+                if splits == 1 or splits <= steps // 2:
+                    yield Tile(rows, columns, depth, stages, parts, splits)
+
+
+def _item(product: str) -> int:
+    return 2 if product == "fp16" else 4
+
+
+def _room(architecture: Architecture) -> int:
+    """Shared memory that a block takes at most: two fit beside each other where there is enough."""
+    return max(architecture.shared_per_block // 2, min(64 * 1024, architecture.shared_per_block))
+
+
+def _threads_copy_whole_rows(product: str, rows: int, columns: int, depth: int, parts: tuple[int, int]) -> bool:
+    """Whether each thread copies as many chunks as the others, for the narrowest right operand there is."""
+    threads = math.prod(parts) * (1 if product == "fp32" else 32)
+    right = depth * (2 if product in ("fp16", "bf16") else 4) // 16
+    return rows * depth * _item(product) // 16 % threads == 0 and columns * right % threads == 0
+
+
+@functools.lru_cache(maxsize=4096)
+def choose_tile(problem: GemmProblem, architecture: Architecture) -> Tile:
+    """The tile with the least estimated time."""
+    return best_tiles(problem, architecture, 1)[0]
+
+
+def best_tiles(problem: GemmProblem, architecture: Architecture, count: int) -> list[Tile]:
+    """The tiles with the least estimated times, which are worth measuring."""
+    return sorted(fitting(problem, architecture), key=lambda tile: (estimate(problem, tile), tile.splits))[:count]
+
+
+def estimate(problem: GemmProblem, tile: Tile) -> float:
+    """Cycles until the last block ends."""
+    tiles = -(-problem.rows // tile.rows) * -(-problem.columns // tile.columns) * problem.stack
+    steps = -(-problem.depth // tile.depth)
+    own_steps = -(-steps // tile.splits)
+    stage = max(
+        tile.depth * tile.rows * tile.columns / (RATE[problem.product] * EFFICIENCY[tile.rows, tile.columns]),
+        tile.depth * (tile.rows + tile.columns) * _item(problem.product) / ARRIVAL,
+    )
+    blocks = tiles * tile.splits
+    waves = -(-blocks // MULTIPROCESSORS)
+    together = min(waves, 3)
+    exchange = 0.0
+    if tile.splits > 1:
+        exchange = SPLIT_CYCLES + tile.splits * tile.rows * tile.columns * 4 / PARTIAL_BYTES / 4
+    alone = own_steps * STAGE_CYCLES + BLOCK_CYCLES + exchange
+    return waves * own_steps * stage + alone * waves / together
