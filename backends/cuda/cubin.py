@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses as dc
 import json
+import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ...engine.errors import CompilerBug
 from ..common.object_cache import open_cache
@@ -72,6 +74,13 @@ def compile_kernel(kernel: Kernel, architecture: Architecture) -> Cubin:
     if cache is not None:
         cache.put(key, json.dumps(dc.asdict(cubin.resources)).encode() + b"\n" + code)
     return cubin
+
+
+def compile_kernels(kernels: Sequence[Kernel], architecture: Architecture) -> list[Cubin]:
+    """Several kernels, at the same time."""
+    nvrtc()  # a missing compiler is said once, here
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda kernel: compile_kernel(kernel, architecture), kernels))
 
 
 def resources(code: bytes, log: str, kernel: Kernel) -> Resources:

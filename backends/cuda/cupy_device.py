@@ -12,7 +12,7 @@ import numpy as np
 from ...engine.errors import MachineError
 from ...engine.plugins import missing_package
 from .architecture import ARCHITECTURES, STATIC_SHARED, Architecture
-from .cubin import compile_kernel
+from .cubin import Cubin, compile_kernels
 from .device import Launch, as_machine_errors, check_limits
 from .kernel import Kernel
 
@@ -61,19 +61,22 @@ class CupyDevice:
 
     def load(self, kernels: Sequence[Kernel]) -> list[Any]:
         """See Device."""
-        return [self._load(kernel) for kernel in kernels]
+        for kernel in kernels:
+            check_limits(kernel, self.architecture)
+        return [self._load(cubin) for cubin in compile_kernels(kernels, self.architecture)]
 
-    def _load(self, kernel: Kernel) -> Any:
-        check_limits(kernel, self.architecture)
-        code = compile_kernel(kernel, self.architecture).code
+    def _load(self, cubin: Cubin) -> Any:
+        """(kernel, function, module): the function is the module's."""
+        kernel = cubin.kernel
         with tempfile.TemporaryDirectory(prefix="tilewright-") as folder, as_machine_errors():
             path = os.path.join(folder, "kernel.cubin")
             with open(path, "wb") as file:
-                file.write(code)
-            function = self.cupy.RawModule(path=path).get_function(kernel.name)
+                file.write(cubin.code)
+            module = self.cupy.RawModule(path=path)
+            function = module.get_function(kernel.name)
             if kernel.shared > STATIC_SHARED:
                 function.max_dynamic_shared_size_bytes = kernel.shared
-        return kernel, function
+        return kernel, function, module
 
     def stream(self) -> CupyStream:
         """See Device."""
@@ -103,7 +106,7 @@ class CupyStream:
 
     def launch(self, launches: Sequence[Launch]) -> None:
         with as_machine_errors(), self.stream:
-            for (kernel, function), pointers in launches:
+            for (kernel, function, _), pointers in launches:
                 function(kernel.grid, kernel.block, tuple(map(np.uint64, pointers)), shared_mem=kernel.shared)
 
     def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:

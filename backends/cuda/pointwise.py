@@ -15,13 +15,10 @@ from ...engine.ops.layout import to_physical
 from ...engine.tensor import TensorType
 from ..common.cuda_expression import loaded, memory_type, print_expression, register_type, stored, unsupported
 from ..common.space import Dimension, broadcast_strides, collapse, dimensions, physical_strides
+from .elements import MOST_ELEMENTS, WIDEST
 from .kernel import Argument, Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
 
 THREADS = 256
-WIDEST = 16
-"""Bytes that one instruction of a thread moves at most."""
-MOST_ELEMENTS = 2**31 - 2**16
-"""Indices are of 32 bits."""
 
 
 @dc.dataclass(frozen=True)
