@@ -25,6 +25,7 @@ KERNELS: tuple[str, ...] = (
     "gather",
     "top_k",
     "cumsum",
+    "recurrent",
 )
 """Modules that register lowerings; the first named is asked first."""
 PRECISIONS = {None: "fp32", "float32": "fp32", **{name: name for name in ("fp32", "tf32x3", "tf32", "fp16", "bf16")}}
