@@ -11,6 +11,7 @@ default = (
     "sink_transpose",  # before folding, which needs operators to stand next to each other
     "flatten_concat",  # after the transposes that stood between concats are gone
     "fold_pad",  # before batch norms, whose shift may not cross a padding: the pad that moves into a convolution makes that visible
+    "crop_kernel",  # after pads are in their convolutions, where it looks for them, and before shifts that may not cross what is left
     "fold_batchnorm",  # before the affine forms: its parameters are named here and exact in double precision
     "expand_batchnorm",  # those that are left become pointwise, for the folding and fusing below
     "sink_transpose",  # what batch norms stopped goes on

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from passes_builder import A, B, C, Make, add, batchnorm, constant, conv, filled, given, graph, integers, relu
 
 from tilewright.engine.expression import apply
-from tilewright.engine.graph import Graph, Node, Result
+from tilewright.engine.graph import Constant, Graph, Node, Result
 from tilewright.engine.ops import (
     AveragePool,
     BatchNorm,
@@ -94,6 +96,21 @@ def pool(kind: type[MaxPool] | type[AveragePool], pad: Pad, **attributes: object
     return graph(kind(pad, kernel=(3, 2), strides=(2, 1), **attributes))  # type: ignore[arg-type]
 
 
+def masked(*kept: slice, kernel: int = 5, **attributes: Any) -> Graph:
+    """A convolution whose weight is zero outside of some taps."""
+    node = conv(image(), kernel=kernel, **attributes)
+    mask = np.zeros((kernel,) * 2, np.float32)
+    mask[kept] = 1
+    assert isinstance(node.weight, Constant)
+    return graph(node.replace(weight=Constant(node.weight.data * mask)))
+
+
+def corners() -> Graph:
+    weight = np.zeros((5, 4, 3, 3), np.float32)
+    weight[3, 2, 0, 0], weight[1, 3, 2, 2] = 1, np.nan
+    return graph(Conv(image(), Constant(weight), pads=((1, 1), (1, 1))))
+
+
 def zeros(x: Node | None = None, pads: tuple[tuple[int, int], ...] = AROUND, **attributes: object) -> Pad:
     return Pad(x or image(), pads=pads, origin=("pad",), **attributes)  # type: ignore[arg-type]
 
@@ -131,6 +148,15 @@ FIRES: dict[str, dict[str, Make]] = {
         "bias over computed weights": lambda: graph(add(MatMul(given(3, 4), given(4, 5, name="w")), constant(1, 5))),
         "before matmul": lambda: graph(dense(Pointwise((given(2, 3, 4), constant(4)), expression=A * B - 1))),
         "before padded conv, no shift": lambda: graph(conv(pointwise("div", image(), 255.0))),
+    },
+    "crop_kernel": {
+        "rows below": lambda: masked(slice(3)),
+        "rows above and columns": lambda: masked(slice(1, 5), slice(2, 4)),
+        "as many as there are pads": lambda: masked(slice(2), kernel=4, pads=((0, 1), (2, 2))),
+        "strides": lambda: masked(slice(2, 5), slice(0, 3), strides=(2, 3)),
+        "dilations": lambda: masked(slice(1, 2), slice(1, 3), kernel=3, dilations=(2, 1), pads=((3, 2), (1, 1))),
+        "groups": lambda: masked(slice(2), kernel=3, groups=2),
+        "nothing left": lambda: masked(slice(0), kernel=3),
     },
     "fold_pad": {
         "conv": lambda: graph(conv(zeros(), strides=(2, 2), pads=((1, 0), (0, 2)))),
@@ -199,6 +225,14 @@ HOLDS: dict[str, dict[str, tuple[Make, str | None]]] = {
         "division by zero": (lambda: graph(pointwise("div", conv(image()), 0.0)), "do not fit float32"),
         "another dtype": (lambda: graph(cast(conv(image()), np.dtype(np.float16))), None),
         "to integers": (lambda: graph(conv(cast(given(*IMAGE, dtype="uint8"), np.dtype(np.float32)), kernel=1)), None),
+    },
+    "crop_kernel": {
+        "taps all over": (lambda: graph(conv(image())), None),
+        "zeros inside": (lambda: masked(slice(0, 5, 2)), None),
+        "without pads": (lambda: masked(slice(1, 3), kernel=3, pads=((0, 0), (0, 0))), None),
+        "pads smaller than the dilation": (lambda: masked(slice(2), kernel=3, dilations=(2, 1), pads=((1, 1), (1, 1))), None),
+        "two numbers in the corners": (corners, None),
+        "a weight that is given": (lambda: graph(Conv(image(), given(2, 4, 3, 3, name="w"), pads=((1, 1), (1, 1)))), None),
     },
     "fold_pad": {
         "another value": (lambda: graph(conv(zeros(value=0.5))), "the pad is 0.5, not 0"),

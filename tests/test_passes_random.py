@@ -59,6 +59,7 @@ class Network:
                 self.dense,
                 self.turned,
                 self.oriented,
+                self.masked,
             ],
         ]
         # What passes look for stands on these more often than chance would have it.
@@ -94,6 +95,12 @@ class Network:
         """A convolution over the channels in the opposite order."""
         c = x.type.shape[1]
         return self.conv(Slice(x, starts=(0, c - 1, 0, 0), sizes=x.type.shape, steps=(1, -1, 1, 1)))
+
+    def masked(self, x: Node) -> Node | None:
+        """A convolution that sees neither below nor to the right."""
+        weight, pads = constant(self.number(1, 5), x.type.shape[1], 3, 3), ((1, self.number(0, 3)), (1, 1))
+        weight.data[..., 2:, :], weight.data[..., 1, 2:] = 0, 0
+        return Conv(x, weight, pads=pads) if min(x.type.shape[2:]) > 1 else None
 
     def transposed(self, x: Node) -> Node | None:
         c = x.type.shape[1]
