@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Iterator
 
-from .architecture import Architecture
+from .architecture import REGISTERS, Architecture
 
 
 @dc.dataclass(frozen=True)
@@ -59,11 +59,14 @@ EFFICIENCY = {(128, 128): 0.85, (128, 64): 0.75, (64, 128): 0.75, (64, 64): 0.65
 """The part of it that a tile reaches: larger ones read less shared memory for each product."""
 ARRIVAL = 24.0
 """Bytes that come to a multiprocessor in a cycle when all of them read."""
+FULL_WARPS, OCCUPANCY_EXPONENT = 12, 0.4
+"""Warps that keep a multiprocessor busy all the time; fewer hide less of what each of them waits for."""
+SHARED_BYTES, GUESSED_REGISTERS = 227 * 1024, 168
 STAGE_CYCLES = 120
 """Of a stage besides its products: the barrier, and latencies that few warps do not hide."""
 BLOCK_CYCLES = 2500
 """To start a block, wait for its first stage, and store."""
-SPLIT_CYCLES, PARTIAL_BYTES = 1500, 16.0
+SPLIT_CYCLES, PARTIAL_BYTES = 1500, 64.0
 """Of the exchange between blocks that share a tile, and bytes of partial sums that one of them reads in a cycle."""
 
 
@@ -114,15 +117,20 @@ def estimate(problem: GemmProblem, tile: Tile) -> float:
     tiles = -(-problem.rows // tile.rows) * -(-problem.columns // tile.columns) * problem.stack
     steps = -(-problem.depth // tile.depth)
     own_steps = -(-steps // tile.splits)
-    stage = max(
-        tile.depth * tile.rows * tile.columns / (RATE[problem.product] * EFFICIENCY[tile.rows, tile.columns]),
-        tile.depth * (tile.rows + tile.columns) * _item(problem.product) / ARRIVAL,
-    )
-    blocks = tiles * tile.splits
-    waves = -(-blocks // MULTIPROCESSORS)
-    together = min(waves, 3)
-    exchange = 0.0
-    if tile.splits > 1:
-        exchange = SPLIT_CYCLES + tile.splits * tile.rows * tile.columns * 4 / PARTIAL_BYTES / 4
+    blocks = -(-tiles * tile.splits // MULTIPROCESSORS)
+    together = min(blocks, most_together(problem.product, tile))
+    warps = math.prod(tile.parts) // (32 if problem.product == "fp32" else 1)
+    occupied = min(1.0, (together * warps / FULL_WARPS) ** OCCUPANCY_EXPONENT)
+    rate = RATE[problem.product] * EFFICIENCY[tile.rows, tile.columns] * occupied
+    arriving = tile.depth * (tile.rows + tile.columns) * _item(problem.product) / ARRIVAL
+    stage = max(tile.depth * tile.rows * tile.columns / rate, arriving)
+    exchange = SPLIT_CYCLES + tile.splits * tile.rows * tile.columns * 4 / PARTIAL_BYTES if tile.splits > 1 else 0.0
     alone = own_steps * STAGE_CYCLES + BLOCK_CYCLES + exchange
-    return waves * own_steps * stage + alone * waves / together
+    return blocks * own_steps * stage + alone * blocks / together
+
+
+def most_together(product: str, tile: Tile) -> int:
+    """Blocks that a multiprocessor runs at a time: as many as have room for their stages and, by a guess, for their registers."""
+    shared = tile.stages * tile.depth * (tile.rows + tile.columns) * _item(product)
+    threads = math.prod(tile.parts) * (1 if product == "fp32" else 32)
+    return max(1, min(SHARED_BYTES // shared, REGISTERS // (threads * GUESSED_REGISTERS)))
