@@ -12,16 +12,23 @@ from collections.abc import Callable, Sequence
 
 from ...engine.graph import Constant, Graph, Node
 from ...engine.ops import (
+    LRN,
+    ArgReduce,
     AveragePool,
+    BatchNorm,
     Concat,
     Conv,
     ConvTranspose,
     Expand,
+    Gather,
     MaxPool,
     Pad,
     Pointwise,
+    Reduce,
     Reshape,
+    Resize,
     Slice,
+    Softmax,
     Transpose,
 )
 from ...engine.tensor import Blocked, TensorType
@@ -105,9 +112,40 @@ def _part(node: Slice | Pad, now: tuple[Layout, ...]) -> Answer:
     return Answer(now, channels_last(node.type)) if is_channels_last(node.x.type, now[0]) else plain(node, now)
 
 
-@rule(Transpose, Expand)
-def _rearrange(node: Transpose | Expand, now: tuple[Layout, ...]) -> Answer:
-    """A copy that reads any layout as it is."""
+@rule(Softmax, LRN, BatchNorm)
+def _normalisation(node: Softmax | LRN | BatchNorm, now: tuple[Layout, ...]) -> Answer:
+    """As x is; statistics are plain."""
+    layout = now[0] if is_channels_last(node.x.type, now[0]) else None
+    return Answer((layout, *(None,) * (len(now) - 1)), layout)
+
+
+@rule(Resize)
+def _resize(node: Resize, now: tuple[Layout, ...]) -> Answer:
+    """Channels stay last where they are not resized."""
+    keeps = node.x.type.rank >= 3 and node.x.type.shape[1] == node.type.shape[1] and node.scales[1] == 1 and node.roi is None
+    return Answer(now, now[0]) if keeps and is_channels_last(node.x.type, now[0]) else plain(node, now)
+
+
+@rule(Reduce)
+def _reduce(node: Reduce, now: tuple[Layout, ...]) -> Answer:
+    """x as it is; the channels of the result are last where there are still some, and something behind them."""
+    if not is_channels_last(node.x.type, now[0]):
+        return plain(node, now)
+    stays = 1 not in node.axes and node.type.rank >= 3 and (node.keepdims or 0 not in node.axes)
+    return Answer(now, channels_last(node.type) if stays else None)
+
+
+@rule(Gather)
+def _gather(node: Gather, now: tuple[Layout, ...]) -> Answer:
+    """By a list of indices everything else stays where it is."""
+    if node.indices.type.rank != 1 or not is_channels_last(node.x.type, now[0]):
+        return plain(node, now)
+    return Answer((now[0], None), channels_last(node.type))
+
+
+@rule(Transpose, Expand, ArgReduce)
+def _rearrange(node: Transpose | Expand | ArgReduce, now: tuple[Layout, ...]) -> Answer:
+    """What reads any layout as it is and gives plain values."""
     return Answer(now, None)
 
 
