@@ -12,6 +12,7 @@ import pytest
 
 import tilewright as tw
 from tilewright.backends.cpu.gemm import stacked
+from tilewright.backends.cpu.phases_together import Interleave
 from tilewright.engine import expression as ex
 from tilewright.engine.graph import Constant, Graph, Input, Node
 from tilewright.engine.ops import Conv, ConvTranspose, MatMul, pointwise
@@ -167,6 +168,45 @@ def test_epilogue_whose_operands_are_negative_in_padding_lanes(target: str, rng:
     weight = Constant(0.02 * normal(rng, 17, 17, 3, 3))
     node = Conv(x, weight, Constant(np.full(17, 9, np.float32)), (extra,), pads=((1, 1), (1, 1)), epilogue=root)
     check(Graph((x, y), (Conv(node, Constant(normal(rng, 16, 17, 1, 1)), None),), ("z",)), rng, target, scale=1e-5)
+
+
+TOGETHER: dict[str, tuple[tuple[int, ...], int, Any, dict[str, Any]]] = {
+    "generator": ((2, 37, 9, 7), 2, 4, {"strides": 2, "pads": 1}),
+    "one channel": ((1, 20, 5, 11), 1, 3, {"strides": 2, "pads": 1, "output_padding": 1}),
+    "no overlap": ((1, 20, 5, 11), 2, 2, {"strides": 2}),
+    "one axis": ((3, 19, 17), 2, 6, {"strides": 3, "pads": ((1, 2),)}),
+    "three axes": ((1, 18, 3, 4, 5), 1, 4, {"strides": 2, "pads": 1}),
+    "another stride each": ((1, 20, 6, 5), 1, (5, 4), {"strides": (3, 2), "pads": 1}),
+    "plain picture": ((1, 3, 9, 7), 2, 4, {"strides": 2, "pads": 1}),
+}
+APART: dict[str, tuple[tuple[int, ...], int, Any, dict[str, Any]]] = {
+    "more than a vector": ((1, 20, 5, 6), 17, 4, {"strides": 2, "pads": 1}),
+    "as many taps": ((1, 20, 5, 6), 1, (1, 3), {"strides": 2, "output_padding": (1, 0)}),
+    "odd extents": ((1, 20, 5, 6), 1, 4, {"strides": 2, "pads": ((1, 2), (1, 2))}),
+    "groups": ((1, 20, 5, 6), 2, 4, {"strides": 2, "pads": 1, "groups": 2}),
+    "the end cut off": ((1, 20, 5, 6), 1, 4, {"strides": 2, "pads": ((0, 4), (0, 4))}),
+    "no stride": ((1, 20, 5, 6), 1, 3, {"pads": 1}),
+}
+
+
+@pytest.mark.parametrize("case", [*TOGETHER, *APART])
+def test_phases_of_few_channels_are_computed_together(case: str, target: str, rng: np.random.Generator) -> None:
+    """With an epilogue; where it is not possible or of no use, phase by phase as ever."""
+    shape, k, kernel, attributes = (TOGETHER | APART)[case]
+    graph = convolution(rng, shape, k, kernel, transposed=True, **attributes)
+    graph = graph.with_outputs([graph.outputs[0].replace(epilogue=ex.apply("relu", ex.IDENTITY))])
+    check(graph, rng, target)
+    compiled = tw.compile(graph, target=target, accuracy="exact").graph
+    assert bool(compiled.find(Interleave)) is (case in TOGETHER) is not bool(compiled.find(ConvTranspose))
+
+
+def test_interleaving_is_what_its_formula_says(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 12, 3, 5))
+    node = Interleave(Input(name="x", shape=x.shape, dtype=x.dtype), (2, 3))
+    y = node.reference(x)
+    assert y.shape == node.type.shape == (2, 2, 6, 15)
+    for n, c, h, w in np.ndindex(y.shape):
+        assert y[n, c, h, w] == x[n, c * 6 + h % 2 * 3 + w % 3, h // 2, w // 3]
 
 
 MATRICES = {"row": (1, 100, 33), "tall": (30, 128, 16), "odd": (5, 7, 9), "ragged": (17, 64, 100)}

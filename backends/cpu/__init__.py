@@ -14,6 +14,7 @@ from ...engine.graph import Graph
 VECTOR_KERNELS = (
     "winograd",
     "convolution",
+    "phases_together",
     "gemm",
     "pointwise",
     "planes",
@@ -73,12 +74,13 @@ class cpu:  # noqa: N801 - a plug-in is found by its name
         from .executable import NativeExecutable
         from .half import compute_half_in_single
         from .layout import assign_layouts
+        from .phases_together import join_phases
         from .picture_resize import read_pictures
         from .tuning import tuned
 
         lanes = self.machine.target.lanes(np.dtype(np.float32))
         graph = read_pictures(nest_concats(split_epilogues(compute_half_in_single(graph), lanes)))
-        graph = assign_layouts(graph, lanes)  # nothing here holds the weights of the graph before any more
+        graph = assign_layouts(join_phases(graph, lanes), lanes)  # nothing here holds the weights of the graph before any more
         executable = tuned(graph, self.machine, self._tune) if self._tune else NativeExecutable(graph, self.machine, gives_up=True)
         for line in executable.fallbacks():
             report(line)
