@@ -102,6 +102,8 @@ def _name(kernel: Kernel) -> str:
 class Scratch:
     """Memory of `nbytes` that holds anything before a step and is free after it. Equal objects in a call are one piece.
 
+    Where one piece is all that the steps of a node have, each of them finds in it what the step before has left.
+
     `zero`: it holds zeros before the step, and the kernel leaves zeros there.
     """
 
