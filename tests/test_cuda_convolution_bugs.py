@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cpu_harness import expected
 from cuda_harness import NodeRun, needs_compiler
-from test_cuda_convolution import FIRST, SUM, Case, kernel_of, node_of, shared_by
+from cuda_products import FIRST, SUM, Case, kernel_of, node_of, shared_by
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses as dc
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 from cpu_harness import assert_close, expected, operand
 from cuda_harness import NodeRun, check_compiles, load_kernels, needs_compiler, needs_nvrtc
+from cuda_products import F2, F4, FIRST, PRECISIONS, SECOND, SM_90, SUM, TOLERANCE, sampled
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
@@ -19,16 +19,10 @@ from tilewright.backends.cuda.gemm import lower_matmul
 from tilewright.backends.cuda.gemm_call import with_tile
 from tilewright.backends.cuda.kernel import Call, Machine, NoKernel
 from tilewright.backends.cuda.schedule import Tile
-from tilewright.engine.expression import Expression, Operand, apply
+from tilewright.engine.expression import Expression, apply
 from tilewright.engine.graph import Constant, Node
 from tilewright.engine.ops import MatMul
 from tilewright.engine.tensor import Blocked
-
-F2, F4 = np.dtype(np.float16), np.dtype(np.float32)
-SM_90 = ARCHITECTURES["sm_90"]
-TOLERANCE = {"fp32": 1e-5, "tf32x3": 1e-5, "tf32": 3e-3, "fp16": 1e-2, "bf16": 1e-2}
-PRECISIONS = tuple(TOLERANCE)
-SUM, FIRST, SECOND = Operand(0), Operand(1), Operand(2)
 
 
 @dc.dataclass(frozen=True)
@@ -109,13 +103,6 @@ def check(case: Case, precision: str, tile: Tile | None = None) -> list[Call]:
     assert_close(found[0], wanted, 0, TOLERANCE[precision] * float(np.abs(wanted).max()), str(case))
     assert all(other.tobytes() == found[0].tobytes() for other in found), f"{case}: schedules give different bits"
     return run.calls
-
-
-def sampled(cases: list[Any], every: int) -> list[Any]:
-    """All cases, of which CI runs a part."""
-    return [
-        pytest.param(*case, marks=[] if i % every == 0 else pytest.mark.sweep, id="-".join(map(str, case))) for i, case in enumerate(cases)
-    ]
 
 
 @needs_compiler

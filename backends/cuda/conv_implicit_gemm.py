@@ -18,7 +18,8 @@ from ..common.space import Dimension
 from .gemm_epilogue import Epilogue, Side, offset_text, sum_splits
 from .gemm_tile import Columns, Copying, Gather, begin_left, copy_left, copy_right
 from .kernel import Extent, Kernel, Parameter
-from .products import PRODUCTS, HalfProduct, Product, TensorProduct
+from .product import Product
+from .products import PRODUCTS
 from .schedule import Tile
 
 F2, F4, U4 = (np.dtype(t) for t in (np.float16, np.float32, np.uint32))
@@ -113,7 +114,7 @@ class ImplicitGemmKernel(Kernel):
 
     def _width(self, kind: type[Product]) -> int:
         """Columns that a thread stores at a time: 16 bytes, where the warp's part is wide enough and everything is aligned."""
-        wide = kind is HalfProduct and self.tile.columns // self.tile.parts[1] % 32 == 0 and self.result.dtype.itemsize == 2
+        wide = kind.item == 2 and self.tile.columns // self.tile.parts[1] % 32 == 0 and self.result.dtype.itemsize == 2
         return 8 if wide and self.result.is_aligned and all(side.is_aligned for side in self.sides if side.per_column) else 4
 
     def body(self) -> str:
@@ -179,8 +180,3 @@ class ImplicitGemmKernel(Kernel):
         yield f"  reading = reading + 1 == {stages} ? 0 : reading + 1;"
         yield f"  writing = writing + 1 == {stages} ? 0 : writing + 1;"
         yield "}"
-
-
-def is_tensor_product(product: str) -> bool:
-    """Whether tensor cores compute it."""
-    return issubclass(PRODUCTS[product], TensorProduct)

@@ -41,8 +41,7 @@ def _phase(node: Conv | ConvTranspose, machine: Machine, product: str, weight: n
     k, c = weight.shape[:2]
     merged = merged_groups(node.groups, c, k // node.groups, unit(x.dtype))
     is_dense = merged == node.groups
-    pitch = x.physical_shape[-1]
-    channels = pitch if is_dense else merged * c
+    channels = -(-x.shape[1] // unit(x.dtype)) * unit(x.dtype) if is_dense else merged * c
     stored = y.physical_shape[-1] if is_dense else merged * (k // node.groups)
     left = gather(x, axes, channels)
     depth = packed_depth(left.depth, product)

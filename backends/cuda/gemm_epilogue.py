@@ -11,7 +11,7 @@ from ...engine.expression import Expression
 from ..common.cuda_expression import loaded, memory_type, print_expression, register_type, stored
 from ..common.space import Dimension
 from .gemm_tile import CHUNK, loop
-from .products import Product
+from .product import Product
 
 
 @dc.dataclass(frozen=True)

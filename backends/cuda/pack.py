@@ -11,7 +11,7 @@ from ..common.lowering import LateTable
 
 F4 = np.dtype(np.float32)
 BRAIN_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
-"""Element i of eight neighbours along K is this one of float32's order: see products.BrainProduct."""
+"""Element i of eight neighbours along K is this one of float32's order: see tensor_products.BrainProduct."""
 
 
 def packed_depth(depth: int, product: str) -> int:
@@ -68,6 +68,7 @@ def finish(wide: np.ndarray, target: np.ndarray, product: str) -> None:
     if product == "bf16":
         bits = wide.view(np.uint32)
         rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+        rounded[np.isnan(wide)] = 0x7FC0
         ordered = rounded.reshape(*rounded.shape[:-1], -1, 8)[..., BRAIN_ORDER]
         target.view(np.uint16).reshape(target.shape)[...] = ordered.reshape(rounded.shape)
 
