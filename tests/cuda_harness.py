@@ -98,10 +98,11 @@ def filled(name: str, array: np.ndarray) -> GuardedMemory:
 class NodeRun:
     """One node with its memory: every operand, table and result lies between pages of its own."""
 
-    def __init__(self, node: Node, values: Mapping[Node, np.ndarray], machine: Machine) -> None:
+    def __init__(self, node: Node, values: Mapping[Node, np.ndarray], machine: Machine, calls: Sequence[Call] = ()) -> None:
+        """`calls`: the node's steps, where they are not those of whoever is asked first."""
         load_kernels()
         self.node, self.values = node, values
-        self.calls = lower(node, machine)
+        self.calls = list(calls) or lower(node, machine)
         self.libraries = kernel_libraries([call.kernel for call in self.calls])
 
     def run(self, schedule: Schedule) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from cuda_harness import NodeRun
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
-from tilewright.backends.cuda.emulator.build import kernel_libraries
+from tilewright.backends.cuda.convolution import lower_convolution
 from tilewright.backends.cuda.emulator.launch import BASIC, Schedule
 from tilewright.backends.cuda.gemm_call import with_tile
 from tilewright.backends.cuda.kernel import Call, Machine
@@ -104,10 +104,11 @@ def node_of(case: Case, precision: str, rng: np.random.Generator) -> tuple[Conv 
 def check(case: Case, precision: str, tile: Tile | None = None, schedules: tuple[Schedule, ...] = BASIC) -> list[Call]:
     """Assert that the kernels give what NumPy gives in float64, and the same bits in every schedule."""
     node, values = node_of(case, precision, np.random.default_rng(7))
-    run = NodeRun(node, values, Machine(SM_90, precision))
+    machine = Machine(SM_90, precision)
+    calls = lower_convolution(node, machine)
     if tile is not None:
-        run.calls = [with_tile(kernel_of(call), call.arguments, tile) for call in run.calls]
-        run.libraries = kernel_libraries([call.kernel for call in run.calls])
+        calls = [with_tile(kernel_of(call), call.arguments, tile) for call in calls]
+    run = NodeRun(node, values, machine, calls)
     (wanted,) = expected(node, values)
     found = [run.run(schedule)[0] for schedule in schedules]
     assert_close(found[0], wanted, 0, TOLERANCE[precision] * float(np.abs(wanted).max()), str(case))

@@ -12,7 +12,6 @@ from cuda_harness import NodeRun, load_kernels, needs_compiler
 from cuda_products import F4, FIRST, PRECISIONS, RELU, SECOND, SM_90, SUM, Case, candidate_tiles, check, node_of, sampled, shared_by
 
 from tilewright.backends.cuda.convolution import lower_convolution
-from tilewright.backends.cuda.emulator.build import kernel_libraries
 from tilewright.backends.cuda.emulator.launch import BASIC, THOROUGH
 from tilewright.backends.cuda.gemm_call import into_slice
 from tilewright.backends.cuda.kernel import Machine, NoKernel
@@ -111,10 +110,9 @@ def test_result_in_a_slice(rng: np.random.Generator) -> None:
     for start, outputs in ((8, 12), (5, 11)):
         node, values = node_of(Case(8, outputs, (4, 5), (3, 3), pad=1), "fp32", rng)
         whole = operand("whole", np.zeros((1, 32, 4, 5), F4), Blocked(1, 32))
-        run = NodeRun(node, values, Machine(SM_90))
+        calls = [into_slice(call, node, whole, start, 32) for call in lower_convolution(node, Machine(SM_90))]
+        run = NodeRun(node, values, Machine(SM_90), calls)
         run.node = whole
-        run.calls = [into_slice(call, node, whole, start, 32) for call in run.calls]
-        run.libraries = kernel_libraries([call.kernel for call in run.calls])
         run._result = lambda memory, index: memory.bytes.view(F4).reshape(4, 5, 32).copy()  # type: ignore[method-assign]
         (found,) = run.run(BASIC[3])
         (wanted,) = expected(node, values)

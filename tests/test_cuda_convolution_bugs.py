@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from cpu_harness import expected
 from cuda_harness import NodeRun, needs_compiler
-from cuda_products import FIRST, SUM, Case, kernel_of, node_of, shared_by
+from cuda_products import FIRST, SM_90, SUM, Case, kernel_of, node_of, shared_by
 
-from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
-from tilewright.backends.cuda.emulator.build import kernel_libraries
+from tilewright.backends.cuda.convolution import lower_convolution
 from tilewright.backends.cuda.emulator.launch import THOROUGH, KernelFault, Schedule
 from tilewright.backends.cuda.gemm_call import with_tile
 from tilewright.backends.cuda.kernel import Call, Machine
@@ -62,11 +61,11 @@ class BrokenKernel(ImplicitGemmKernel):
 def problems(precision: str, old: str = "", new: str = "", splits: int = 2) -> str:
     """What the first schedule that notices anything says."""
     node, values = node_of(CASE, precision, np.random.default_rng(3))
-    run = NodeRun(node, values, Machine(ARCHITECTURES["sm_90"], precision))
-    call = with_tile(kernel_of(run.calls[0]), run.calls[0].arguments, dc.replace(shared_by(precision), depth=32, splits=splits))
+    machine = Machine(SM_90, precision)
+    (whole,) = lower_convolution(node, machine)
+    call = with_tile(kernel_of(whole), whole.arguments, dc.replace(shared_by(precision), depth=32, splits=splits))
     fields = {field.name: getattr(call.kernel, field.name) for field in dc.fields(call.kernel)}
-    run.calls = [Call(BrokenKernel(**fields, old=old, new=new), call.arguments)]
-    run.libraries = kernel_libraries([run.calls[0].kernel])
+    run = NodeRun(node, values, machine, [Call(BrokenKernel(**fields, old=old, new=new), call.arguments)])
     (wanted,) = expected(node, values)
     bits = set[bytes]()
     for schedule in MANY if old else THOROUGH:

@@ -8,12 +8,11 @@ import math
 import numpy as np
 import pytest
 from cpu_harness import assert_close, expected, operand
-from cuda_harness import NodeRun, check_compiles, load_kernels, needs_compiler, needs_nvrtc
-from cuda_products import F2, F4, FIRST, PRECISIONS, SECOND, SM_90, SUM, TOLERANCE, sampled
+from cuda_harness import NodeRun, check_compiles, needs_compiler, needs_nvrtc
+from cuda_products import F2, F4, FIRST, PRECISIONS, SECOND, SM_90, SUM, TOLERANCE, kernel_of, sampled
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
-from tilewright.backends.cuda.emulator.build import kernel_libraries
 from tilewright.backends.cuda.emulator.launch import BASIC
 from tilewright.backends.cuda.gemm import lower_matmul
 from tilewright.backends.cuda.gemm_call import with_tile
@@ -91,13 +90,11 @@ def node_of(case: Case, precision: str, rng: np.random.Generator) -> tuple[MatMu
 def check(case: Case, precision: str, tile: Tile | None = None) -> list[Call]:
     """Assert that the kernel gives what NumPy gives in float64, and the same bits in every schedule."""
     node, values = node_of(case, precision, np.random.default_rng(11))
-    run = NodeRun(node, values, Machine(SM_90, precision))
-    run.calls = lower_matmul(node, Machine(SM_90, precision))
+    machine = Machine(SM_90, precision)
+    calls = lower_matmul(node, machine)
     if tile is not None:
-        kernel = run.calls[0].kernel
-        assert isinstance(kernel, ImplicitGemmKernel)
-        run.calls = [with_tile(kernel, run.calls[0].arguments, tile)]
-    run.libraries = kernel_libraries([call.kernel for call in run.calls])
+        calls = [with_tile(kernel_of(calls[0]), calls[0].arguments, tile)]
+    run = NodeRun(node, values, machine, calls)
     (wanted,) = expected(node, values)
     found = [run.run(schedule)[0] for schedule in BASIC]
     assert_close(found[0], wanted, 0, TOLERANCE[precision] * float(np.abs(wanted).max()), str(case))
@@ -140,7 +137,6 @@ def test_declined(rng: np.random.Generator) -> None:
 @needs_nvrtc
 @pytest.mark.parametrize(("case", "precision"), sampled([(CASES[i], p) for i in (5, 7, 6) for p in PRECISIONS], 4))
 def test_machine_code(case: Case, precision: str, rng: np.random.Generator) -> None:
-    load_kernels()
     (call,) = lower_matmul(node_of(case, precision, rng)[0], Machine(SM_90, precision))
     able = [a for a in ARCHITECTURES.values() if a.supports(precision)]
     check_compiles(call.kernel, [able[0], able[-1]])

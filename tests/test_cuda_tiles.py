@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_harness import check_compiles, load_kernels, needs_nvrtc
+from cuda_harness import check_compiles, needs_nvrtc
 from cuda_products import FIRST, PRECISIONS, SM_90, SUM, Case, candidate_tiles, kernel_of, node_of
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
+from tilewright.backends.cuda.convolution import lower_convolution
 from tilewright.backends.cuda.gemm_call import with_tile
 from tilewright.backends.cuda.gemm_tile import SharedRows
-from tilewright.backends.cuda.kernel import Machine, lower
+from tilewright.backends.cuda.kernel import Machine
 from tilewright.backends.cuda.products import PRODUCTS
 from tilewright.backends.cuda.schedule import GemmProblem, best_tiles, choose_tile
 from tilewright.engine.expression import apply
@@ -120,7 +121,7 @@ def compiled_kernels(precision: str) -> list[ImplicitGemmKernel]:
     """Each tile with the shape, and the epilogue, of a layer that uses everything."""
     case = Case(72, 200, (14, 14), (3, 3), stride=2, pad=1, batch=3, epilogue=apply("silu", SUM + FIRST), extras=("full",))
     node, _ = node_of(case, precision, np.random.default_rng(1))
-    (call,) = lower(node, Machine(SM_90, precision))
+    (call,) = lower_convolution(node, Machine(SM_90, precision))
     tiles = [tile for p, tile in candidate_tiles() if p == precision]
     return [kernel_of(with_tile(kernel_of(call), call.arguments, dc.replace(tile, splits=3))) for tile in tiles]
 
@@ -134,7 +135,6 @@ def architectures_for(kernel: ImplicitGemmKernel) -> list[Any]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_machine_code(precision: str) -> None:
     """The largest tile, which needs the most registers, on the oldest and the newest architecture that has the product."""
-    load_kernels()
     kernel = compiled_kernels(precision)[0]
     able = architectures_for(kernel)
     check_compiles(kernel, [able[0], able[-1]])
@@ -144,7 +144,6 @@ def test_machine_code(precision: str) -> None:
 @pytest.mark.sweep
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_machine_code_of_every_tile(precision: str) -> None:
-    load_kernels()
     for kernel in compiled_kernels(precision):
         for stages in (2, kernel.tile.stages):
             smaller = dc.replace(kernel, tile=dc.replace(kernel.tile, stages=stages))
