@@ -23,7 +23,7 @@ DTYPES = [np.dtype(t) for t in (np.float32, np.float16, np.int8, np.int64, bool)
 @pytest.mark.parametrize("channels", [1, 3, 4, 9, 37])
 @pytest.mark.parametrize("dtype", [F4, F2])
 def test_reorders(channels: int, dtype: Any) -> None:
-    for shape in ((2, channels, 5, 9), (1, channels, 35), (2, channels, 3, 2, 7)):
+    for shape in ((2, channels, 5, 9), (1, channels, 35), (2, channels, 3, 2, 7))[:: 2 if dtype is F4 else 3]:
         last = channels_last(dtype, channels)
         for before, after in ((None, last), (last, None)):
             x, values = given(shape, dtype, before)
@@ -37,9 +37,9 @@ def test_a_picture_becomes_packs_of_channels() -> None:
     assert isinstance(call.kernel, CopyKernel) and call.kernel.parts[0].inner.extent == 4 and call.kernel.parts[0].items == 224 * 224
 
 
-@pytest.mark.parametrize("permutation", list(itertools.permutations(range(4)))[1::3])
+@pytest.mark.parametrize("permutation", list(itertools.permutations(range(4)))[1::5])
 def test_transposes(permutation: tuple[int, ...]) -> None:
-    for dtype in DTYPES[:3]:
+    for dtype in (F4, np.int8):
         x, values = given((2, 18, 3, 19), dtype)
         check_node(Transpose(x, permutation=permutation), values, 0)
     x, values = given((2, 6, 5, 7), F4, Blocked(1, 8))
@@ -53,7 +53,7 @@ def test_slices(dtype: np.dtype) -> None:
         {"starts": (1, 15, 5, 7), "sizes": (1, 5, 3, 8), "steps": (1, -3, -2, -1)},
         {"starts": (0, 3, 0, 1), "sizes": (2, 5, 3, 3), "steps": (1, 1, 2, 2)},
     ]
-    for cut in cuts:
+    for cut in cuts if dtype == F4 else cuts[1:2]:
         x, values = given((2, 16, 6, 8), dtype)
         check_node(Slice(x, **cut), values, 0)
         if dtype.kind == "f":
@@ -63,7 +63,8 @@ def test_slices(dtype: np.dtype) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
 def test_concats(axis: int) -> None:
-    for extents, last in (((3, 5, 4), False), ((3, 5, 4), True), ((4, 8, 4), True), ((1,) * 11, True)):
+    cases = (((3, 5, 4), False), ((3, 5, 4), True), ((4, 8, 4), True), ((1,) * 11, True))
+    for extents, last in cases if axis == 1 else cases[:2]:
         shapes = [[2, 6, 3, 5] for _ in extents]
         for shape, extent in zip(shapes, extents, strict=True):
             shape[axis] = extent

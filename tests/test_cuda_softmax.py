@@ -23,7 +23,7 @@ def test_softmax(shape: tuple[int, ...], log: bool) -> None:
     """Rows of a part of a warp, of a warp, of a block; in registers and not."""
     x, values = given(shape)
     values[x] /= 10
-    for axis in range(len(shape)):
+    for axis in range(len(shape))[:: 2 if log else 1]:
         check_node(Softmax(x, axis=axis, log=log), values, 1e-5, 1e-6)
 
 
@@ -45,13 +45,13 @@ def test_rows_of_nothing_but_minus_infinity() -> None:
 @pytest.mark.parametrize("last", [False, True])
 def test_positions(kind: str, last: bool, rng: np.random.Generator) -> None:
     """Few different numbers, so that there are many equals."""
-    for dtype, shape in ((F4, (3, 50, 7)), (np.int8, (2, 9, 1500)), (np.uint64, (2, 70)), (F2, (40, 6, 3))):
+    for dtype, shape in ((F4, (3, 50, 7)), (np.int8, (2, 900)), (np.uint64, (70,)), (F2, (40, 6))):
         data = rng.integers(0, 4, shape).astype(dtype)
         if dtype == F4:
             data[1, 20:30, 3] = np.nan
         x = operand("x", data)
         values: dict[Node, np.ndarray] = {x: data}
-        for axis in range(len(shape)):
+        for axis in range(len(shape))[:: 2 if last else 1]:
             check_node(ArgReduce(x, kind=kind, axis=axis, last_index=last, keepdims=axis > 0), values)
 
 

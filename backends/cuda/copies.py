@@ -15,7 +15,7 @@ import numpy as np
 from ...engine.graph import Node
 from ...engine.tensor import TensorType
 from .elements import WIDEST, coordinates, items_type, lines, padding_of, strides_of, threads_for, weighted
-from .kernel import Argument, Call, Extent, Kernel, NoKernel, Parameter
+from .kernel import Address, Argument, Call, Extent, Kernel, NoKernel, Parameter
 
 TILE, TILE_ROWS = 32, 8
 """Elements of a tile's side, and rows of it that the threads of a block handle at once."""
@@ -225,7 +225,8 @@ def copy(source: View, target: View) -> Call:
 def copies(pairs: Sequence[tuple[View, View]]) -> list[Call]:
     """Steps for several copies into one value, as many as possible in one launch."""
     calls, parts = list[Call](), list[tuple[Part, View, View]]()
-    for source, target in pairs:
+    for given, wanted in pairs:
+        source, target = _anchored(given), _anchored(wanted) if len(pairs) == 1 else wanted
         kernel = _kernel(source, target)
         if isinstance(kernel, TurnKernel):
             calls.append(Call(kernel, {"source": source.place, "target": target.place}))
@@ -237,6 +238,15 @@ def copies(pairs: Sequence[tuple[View, View]]) -> list[Call]:
         places = {name: source.place for name, (_, source, _) in zip(joined.sources, group, strict=True)}
         calls.append(Call(joined, places | {"target": group[0][2].place}))
     return calls
+
+
+def _anchored(view: View) -> View:
+    """The same elements counted from the first one, where that is aligned: so that copies which differ in places only are one kernel."""
+    nbytes = view.offset * view.itemsize
+    if nbytes <= 0 or nbytes % WIDEST:
+        return view
+    place, offset = (view.place.place, view.place.offset) if isinstance(view.place, Address) else (view.place, 0)
+    return dc.replace(view, place=Address(place, offset + nbytes), offset=0)
 
 
 def _kernel(source: View, target: View) -> Part | TurnKernel:
