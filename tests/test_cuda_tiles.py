@@ -11,6 +11,7 @@ import pytest
 from cuda_harness import check_compiles, needs_nvrtc
 from cuda_products import FIRST, PRECISIONS, SM_90, SUM, Case, candidate_tiles, kernel_of, node_of
 
+from tilewright.backends.common.choices import Kept
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
 from tilewright.backends.cuda.convolution import lower_convolution
@@ -102,6 +103,18 @@ def test_few_tiles_are_split() -> None:
         assert tile.splits > 1 and blocks >= 64, (precision, tile)
         wide = choose_tile(GemmProblem(precision, 64 * 56 * 56, 256, 576), SM_90)
         assert wide.splits == 1 and wide.rows * wide.columns >= 64 * 64, (precision, wide)
+
+
+def test_what_was_measured_comes_before_the_rule() -> None:
+    node, _ = node_of(Case(64, 64, (8, 8), (3, 3), pad=1), "tf32", np.random.default_rng(1))
+    (by_rule,) = lower_convolution(node, Machine(SM_90, "tf32"))
+    asked = Kept({})
+    lower_convolution(node, Machine(SM_90, "tf32", schedules=asked))
+    (question,) = asked.open.values()
+    assert question.rule == kernel_of(by_rule).tile and len(question.candidates) == 11
+    other = question.candidates[5]
+    (call,) = lower_convolution(node, Machine(SM_90, "tf32", schedules=asked.having(question, other)))
+    assert kernel_of(call).tile == other != question.rule
 
 
 def test_tiles_fit_their_architecture() -> None:

@@ -18,11 +18,12 @@ from .gemm_epilogue import Side
 from .gemm_tile import Columns, Gather
 from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table
 from .pack import packed_dtype, padded_bias
-from .schedule import GemmProblem, Tile, choose_tile
+from .schedule import GemmProblem, Tile, best_tiles, choose_tile
 
 F2, F4 = np.dtype(np.float16), np.dtype(np.float32)
 MOST_ELEMENTS = 2**31 - 2**16
 """Indices are of 32 bits."""
+TILES_TO_MEASURE = 12
 MOST_IN_Y = 65535
 """Blocks along the grid's second axis."""
 
@@ -151,10 +152,18 @@ def product_call(node: Tiled, machine: Machine, product: str, operands: Operands
     )
     arguments = {"x": operands.x, "w": operands.w, "y": y.argument, **{f"side{i}": side.argument for i, side in enumerate(sides)}}
     problem = GemmProblem(product, operands.left.rows, stored, operands.left.depth, kernel.stack)
-    call = with_tile(kernel, arguments, choose_tile(problem, machine.architecture))
+    call = with_tile(kernel, arguments, asked_tile(problem, machine))
     if call.kernel.grid[1] > MOST_IN_Y:
         raise NoKernel(f"a stack of {kernel.stack} products is too large for one launch")
     return call
+
+
+def asked_tile(problem: GemmProblem, machine: Machine) -> Tile:
+    """The tile by the model, or by what was measured."""
+    architecture = machine.architecture
+    return machine.schedules.choose(
+        problem, lambda: choose_tile(problem, architecture), lambda: best_tiles(problem, architecture, TILES_TO_MEASURE)
+    )
 
 
 def with_tile(kernel: ImplicitGemmKernel, arguments: Mapping[str, Argument], tile: Tile) -> Call:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...engine.graph import Node
+from ..common.choices import RULE, Schedules
 from ..common.cuda_expression import memory_type
 from ..common.lowering import Address, NoKernel, Table
 from .architecture import Architecture
@@ -134,6 +135,8 @@ class Machine:
     precision: str = "fp32"
     """Of products: "fp32", "tf32x3", "tf32", "fp16" or "bf16"."""
     accuracy: str = "fast"
+    schedules: Schedules = RULE
+    """Whom a lowering asks where there is a choice."""
 
 
 Lowering = Callable[..., list[Call]]

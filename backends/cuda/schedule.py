@@ -31,7 +31,7 @@ class Tile:
 
 @dc.dataclass(frozen=True)
 class GemmProblem:
-    """What the choice depends on."""
+    """What the choice depends on: the batch, too, because it decides how many tiles there are."""
 
     product: str
     rows: int
