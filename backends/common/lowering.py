@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,12 @@ class Address:
 
     place: Any
     offset: int = 0
+
+
+def by_module(modules: Sequence[str]) -> Callable[[Callable[..., Any]], int]:
+    """A sort key: functions in the order in which a backend names their modules, whoever was imported first; others at the end."""
+    places = {name: place for place, name in enumerate(modules)}
+    return lambda function: places.get(function.__module__.rpartition(".")[2], len(places))
 
 
 class NoKernel(Exception):  # noqa: N818 - an answer, not an error

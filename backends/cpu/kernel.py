@@ -14,6 +14,8 @@ from ..common.lowering import Address as Address
 from ..common.lowering import LateTable as LateTable
 from ..common.lowering import NoKernel as NoKernel
 from ..common.lowering import Table as Table
+from ..common.lowering import by_module
+from . import NUMBA_KERNELS, VECTOR_KERNELS
 from .emit import Emitter
 from .target import Target
 
@@ -91,18 +93,21 @@ class Machine:
 
 Lowering = Callable[..., list[Call]]
 LOWERINGS: dict[type[Node], list[Lowering]] = {}
+PLACE = by_module((*VECTOR_KERNELS, *NUMBA_KERNELS))
 
 
 def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
     """Decorator: this function `(node, machine) -> list[Call]` lowers these operators, or raises NoKernel(reason).
 
     Operand and result layouts are those of `node.operands[i].type.layout` and `node.type.layout`. Lowerings are asked in the
-    order in which they were registered.
+    order of their modules in this folder's `__init__`.
     """
 
     def register(function: Lowering) -> Lowering:
         for operator in operators:
-            LOWERINGS.setdefault(operator, []).append(function)
+            asked = LOWERINGS.setdefault(operator, [])
+            asked.append(function)
+            asked.sort(key=PLACE)
         return function
 
     return register

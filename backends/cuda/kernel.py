@@ -14,7 +14,8 @@ import numpy as np
 from ...engine.graph import Node
 from ..common.choices import RULE, Schedules
 from ..common.cuda_expression import memory_type
-from ..common.lowering import Address, NoKernel, Table
+from ..common.lowering import Address, NoKernel, Table, by_module
+from . import KERNELS
 from .architecture import Architecture
 
 Extent = tuple[int, int, int]
@@ -141,18 +142,21 @@ class Machine:
 
 Lowering = Callable[..., list[Call]]
 LOWERINGS: dict[type[Node], list[Lowering]] = {}
+PLACE = by_module(KERNELS)
 
 
 def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
     """Decorator: this function `(node, machine) -> list[Call]` lowers these operators, or raises NoKernel(reason).
 
     Operand and result layouts are those of `node.operands[i].type.layout` and `node.type.layout`. Every value starts at an address
-    that is a multiple of 16. Lowerings are asked in the order in which they were registered.
+    that is a multiple of 16. Lowerings are asked in the order of their modules in this folder's `__init__`.
     """
 
     def register(function: Lowering) -> Lowering:
         for operator in operators:
-            LOWERINGS.setdefault(operator, []).append(function)
+            asked = LOWERINGS.setdefault(operator, [])
+            asked.append(function)
+            asked.sort(key=PLACE)
         return function
 
     return register
