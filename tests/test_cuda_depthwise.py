@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cpu_harness import operand
 from cuda_cases import calls_of, channels_last
+from cuda_convolutions import F2, F4, FEW, tolerance
 from cuda_harness import NodeRun, check_compiles, check_node, needs_compiler, needs_nvrtc
 
 from tilewright.backends.cuda import conv_depthwise
@@ -22,8 +23,6 @@ from tilewright.engine.ops import Conv
 from tilewright.engine.tensor import Blocked
 
 pytestmark = needs_compiler
-FEW = [ARCHITECTURES[name] for name in ("sm_75", "sm_90")]
-F2, F4 = np.float16, np.float32
 Case = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 CASES: list[Case] = [
     ((2, 5, 9, 7), (3, 3), {"pads": ((1, 1), (1, 1))}),
@@ -60,11 +59,6 @@ def depthwise(
     return node, values
 
 
-def tolerance(dtype: Any) -> dict[str, float]:
-    """Relative and absolute, of sums of about one."""
-    return {"relative": 1e-5, "absolute": 1e-5} if dtype == F4 else {"relative": 1e-2, "absolute": 5e-3}
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [F4, F2])
 @pytest.mark.parametrize("is_large", [False, True])
@@ -72,7 +66,7 @@ def test_depthwise(case: Case, dtype: Any, is_large: bool, monkeypatch: pytest.M
     """Single outputs, and the long runs that large maps get."""
     if is_large:
         monkeypatch.setattr(conv_depthwise, "BLOCKS_WANTED", 0)
-    (call,) = check_node(*depthwise(case, dtype, with_bias=case[0][1] != 9), **tolerance(dtype))
+    (call,) = check_node(*depthwise(case, dtype, with_bias=case[0][1] != 9), *tolerance(dtype))
     assert isinstance(call.kernel, DepthwiseKernel)
     assert call.kernel.pixels == (
         1 if not is_large else next(p for p in (8, 4) if p <= call.kernel.window.out[-1] and (dtype == F4 or p < 8))
@@ -87,7 +81,7 @@ def test_epilogues(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     extras = [shape, (2, 6, 1, 1), (5, 9), (1, 1, 1, 9), (1, 6, 5, 1)]
     total = apply("silu", Operand(0) * Operand(2)) + Operand(1) * Operand(3) + apply("max", Operand(4), Operand(5))
     node, values = depthwise((shape, (3, 3), {"pads": ((1, 1), (1, 1))}), dtype, extras=extras, epilogue=total)
-    check_node(node, values, **tolerance(dtype))
+    check_node(node, values, *tolerance(dtype))
 
 
 def test_padding_lanes_become_zero() -> None:

@@ -12,7 +12,10 @@ from ...engine.graph import Graph
 KERNELS: tuple[str, ...] = (
     "pointwise",
     "conv_depthwise",
+    "conv_stem",
+    "gemv",
     "convolution",
+    "conv_direct",
     "gemm",
     "pool",
     "move",

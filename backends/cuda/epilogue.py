@@ -55,7 +55,8 @@ class Epilogue:
 
     def arguments(self, node: Product) -> dict[str, Argument]:
         """For these parameters."""
-        found: dict[str, Argument] = {f"extra{i}": extra for i, extra in enumerate(node.extras)} | {"y": node}
+        found: dict[str, Argument] = {f"extra{i}": extra for i, extra in enumerate(node.extras)}
+        found["y"] = node
         if self.bias and node.bias:
             found["bias"] = Table(self._padded_bias(node.bias)) if isinstance(node.bias, Constant) else node.bias
         return found
