@@ -69,7 +69,7 @@ class ArgReduceKernel(Kernel):
             self._take("one", "step"),
             "}",
             "}",
-            self.lanes.combine([(kind, "best"), ("int", "found")], self._merge),
+            self.lanes.combine([(kind, "best"), ("int", "found")], self._merge, for_all=False),
             f"if (inside && lane == 0) y[{places[1]}] = found;",
         )
 

@@ -6,7 +6,6 @@ The order in which values are combined depends on nothing but the number of lane
 from __future__ import annotations
 
 import dataclasses as dc
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -54,44 +53,30 @@ class Lanes:
         lane, item = ("x", "y") if self.neighbours == "lanes" else ("y", "x")
         return lines(f"const int lane = threadIdx.{lane};", f"const int item = blockIdx.x * {self.items} + threadIdx.{item};")
 
-    def combine(self, values: Sequence[tuple[str, str]], merge: Callable[[Sequence[str]], str]) -> str:
-        """Statements after which every lane has what all lanes of its item found.
+    def combine(self, values: Sequence[tuple[str, str]], merge: Callable[[Sequence[str]], str], for_all: bool = True, used: int = 0) -> str:
+        """Statements after which every lane has what all lanes of its item found; if not `for_all`, only lane 0.
 
         `values`: the C type and name of each variable. `merge`: given the names of another lane's, the statement that takes them
-        into its own. All threads of the block must come here.
+        into its own. All threads of the block must come here. `used`: values that were combined before in this kernel.
         """
         if self.count == 1:
             return ""
         others = [f"other_{name}" for _, name in values]
         if self.uses_shuffles:
-            steps = [1 << i for i in reversed(range(int(math.log2(self.count))))]
             taken = [f"const {kind} {o} = shuffle_xor({name}, step);" for (kind, name), o in zip(values, others, strict=True)]
-            text = [f"UNROLL for (int step = {steps[0]}; step; step /= 2) {{", *taken, merge(others), "}"]
-            return lines(*text)
-        return self._through_memory(values, others, merge)
-
-    def _through_memory(self, values: Sequence[tuple[str, str]], others: Sequence[str], merge: Callable[[Sequence[str]], str]) -> str:
+            return lines(f"UNROLL for (int step = {self.count // 2}; step; step /= 2) {{", *taken, merge(others), "}")
         threads = self.count * self.items
-        distance = "step" if self.neighbours == "lanes" else f"step * {self.items}"
-        places = [f"(({kind}*)(memory + {8 * i * threads}))" for i, (kind, _) in enumerate(values)]
+        places = [f"(({kind}*)(memory + {8 * (used + i) * threads}))" for i, (kind, _) in enumerate(values)]
         put = [f"{place}[thread] = {name};" for place, (_, name) in zip(places, values, strict=True)]
+        distance, first = ("step", "lane") if self.neighbours == "lanes" else (f"step * {self.items}", f"lane * {self.items}")
         taken = [f"const {k} {o} = {p}[thread + {distance}];" for p, (k, _), o in zip(places, values, others, strict=True)]
-        first = f"thread - lane{'' if self.neighbours == 'lanes' else f' * {self.items}'}"
+        halves = [f"for (int step = {self.count // 2}; step; step /= 2) {{", "__syncthreads();", "if (lane < step) {", *taken]
+        shared = [f"{name} = {place}[thread - {first}];" for place, (_, name) in zip(places, values, strict=True)]
         return lines(
             "{",
-            f"  const int thread = threadIdx.y * {self.block[0]} + threadIdx.x;",
-            *put,
-            f"for (int step = {self.count // 2}; step; step /= 2) {{",
-            "  __syncthreads();",
-            "  if (lane < step) {",
-            *taken,
-            merge(others),
-            *put,
-            "  }",
-            "}",
-            "__syncthreads();",
-            *(f"{name} = {place}[{first}];" for place, (_, name) in zip(places, values, strict=True)),
-            "__syncthreads();",
+            f"const int thread = threadIdx.y * {self.block[0]} + threadIdx.x;",
+            *(*put, *halves, merge(others), *put, "}", "}"),
+            *(("__syncthreads();", *shared) if for_all else ()),
             "}",
         )
 

@@ -133,7 +133,7 @@ class ReduceKernel(Kernel):
         row = f"blockIdx.y * {math.prod(span.extent for span in self.kept)} + " if self.parts > 1 else ""
         return lines(
             *folded,
-            self.lanes.combine([(kind, name) for name in names], merge),
+            self.lanes.combine([(kind, name) for name in names], merge, for_all=False),
             f"if (lane == 0 && item < {self.items}) {{",
             f"{result} result;",
             *(f"result.at[{v}] = {self._result(name)};" for v, name in enumerate(names)),

@@ -50,7 +50,7 @@ class SoftmaxKernel(Kernel):
 
     @property
     def shared(self) -> int:
-        return self.lanes.shared(1)
+        return self.lanes.shared(2)
 
     @property
     def each(self) -> int:
@@ -78,7 +78,7 @@ class SoftmaxKernel(Kernel):
             self._steps(f"{kind} one = {given}; {'held[k] = one; ' if held else ''}best = {PRINTERS['max'](self.dtype, 'best', 'one')};"),
             self.lanes.combine([(kind, "best")], lambda others: f"best = {PRINTERS['max'](self.dtype, 'best', others[0])};"),
             self._steps(f"{'held[k] -= best; ' if held else ''}const {kind} power = {power}; {keep}sum += power;"),
-            self.lanes.combine([(kind, "sum")], _add),
+            self.lanes.combine([(kind, "sum")], _add, used=1),
             self._steps(f"to[step * {self.stride}] = {stored(f'({result})', self.dtype)};"),
             self._pad(),
         )
