@@ -81,7 +81,8 @@ def measure(model: str, threads: int, rounds: int, window: float) -> dict[str, t
     inputs = {spec.name: random_array(spec, fixed[spec.name], rng) for spec in source.inputs}
     alone, beside = ({engine: list[float]() for engine in ENGINES} for _ in range(2))
     with contextlib.ExitStack() as stack:
-        path = bench.onnx_file(model, specialize(source, inputs), stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        path = bench.onnx_file(model if os.path.exists(model) else None, specialize(source, inputs), folder)
         workers = {engine: stack.enter_context(Worker(threads)) for engine in ENGINES}
         for engine, worker in workers.items():
             worker.ask("load", engine, Task(path, fixed, bench.dimensions(source, fixed), threads), inputs)
