@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...engine.graph import Constant, Input, Node, Result
 from ...engine.ops import Concat, Expand, Reorder, Reshape, Slice, Transpose
 from ...engine.tensor import TensorType
 from ..common.storage import concat_offsets
@@ -46,6 +47,11 @@ def lower_expand(node: Expand, machine: Machine) -> list[Call]:
     return [copy(View.of(node.x).expand(node.shape), View.of(node))]
 
 
+def _has_memory(node: Node) -> bool:
+    """Whether a step may compute the value where somebody wants it; what is given, or part of another value, is where it is."""
+    return not isinstance(node, Input | Constant | Result | Reshape)
+
+
 @lowers(Concat)
 def lower_concat(node: Concat, machine: Machine) -> list[Call]:
     """Each operand goes to its slice of y: those that may be in their place already by a step of their own, the others together."""
@@ -56,7 +62,7 @@ def lower_concat(node: Concat, machine: Machine) -> list[Call]:
         start += size
         if 0 in operand.type.shape:
             continue
-        if offset is not None and offset % ALIGNMENT == 0:
+        if offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand):
             own.append(copy(*pair))
         else:
             together.append(pair)
