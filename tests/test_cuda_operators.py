@@ -16,6 +16,7 @@ from tilewright.engine.ops import (
     ArgReduce,
     AveragePool,
     Concat,
+    Expand,
     Gather,
     MaxPool,
     Pad,
@@ -63,7 +64,7 @@ def test_channels_stay_last(rng: np.random.Generator) -> None:
     shuffled = Gather(larger, Constant(np.array([5, 0, 3, 3, 1])), axis=1)
     padded = Pad(shuffled, pads=((0, 0), (0, 0), (1, 0), (2, 1)), mode="reflect")
     both = Concat((padded, AveragePool(padded, kernel=(1, 1))), axis=1)
-    gate = Reduce(both, kind="mean", axes=(2, 3))
+    gate = Expand(Reduce(both, kind="mean", axes=(2, 3)), shape=both.type.shape)
     gated = Pointwise((both, gate), expression=X * Y)
     part = Slice(Softmax(gated, axis=1), starts=(0, 2, 1, 0), sizes=(2, 7, 8, 6), steps=(1, 1, 1, 2))
     features = Reduce(part, kind="max", axes=(2, 3), keepdims=False)

@@ -143,8 +143,16 @@ def _gather(node: Gather, now: tuple[Layout, ...]) -> Answer:
     return Answer((now[0], None), channels_last(node.type))
 
 
-@rule(Transpose, Expand, ArgReduce)
-def _rearrange(node: Transpose | Expand | ArgReduce, now: tuple[Layout, ...]) -> Answer:
+@rule(Expand)
+def _expand(node: Expand, now: tuple[Layout, ...]) -> Answer:
+    """Channels stay last where they are not what is repeated."""
+    x, y = node.x.type.shape, node.type.shape
+    keeps = is_channels_last(node.x.type, now[0]) and len(x) == len(y) and x[1] == y[1]
+    return Answer(now, channels_last(node.type) if keeps else None)
+
+
+@rule(Transpose, ArgReduce)
+def _rearrange(node: Transpose | ArgReduce, now: tuple[Layout, ...]) -> Answer:
     """What reads any layout as it is and gives plain values."""
     return Answer(now, None)
 
