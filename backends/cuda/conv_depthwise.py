@@ -122,13 +122,8 @@ class DepthwiseKernel(FlatKernel):
         *outer, last = self.window.coordinates()
         place = ["n", "c", *outer, f"({last} + q)"]
         tail = f"if ({last} + q < {self.window.out[-1]}) " if self.window.out[-1] % self.pixels else ""
-        half = min(self.lanes, WIDEST // self.epilogue.y.dtype.itemsize)
-        store = [self.epilogue.store("total[q][v]", place, half)]
-        if half < self.lanes:
-            place[1] = f"(c + {half})"
-            store.append(self.epilogue.store(f"total[q][{half} + v]", place, half))
-        body = "".join(f"{{\n{one}}}\n" for one in store)
-        return f"UNROLL for (int q = 0; q < {self.pixels}; q++) {tail}{{\n{body}}}"
+        store = self.epilogue.store(lambda v: f"total[q][{v}]", place, self.lanes)
+        return f"UNROLL for (int q = 0; q < {self.pixels}; q++) {tail}{{\n{store}}}"
 
 
 def choose_pixels(window: Window, lanes: int, vectors: int) -> int:

@@ -27,6 +27,9 @@ class Tile:
     unit: int = 4
     """Channels that a thread reads at once where that can be."""
 
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}-{self.row_run}x{self.column_run}"
+
     @property
     def threads(self) -> int:
         """Of a block."""

@@ -149,7 +149,7 @@ class StemKernel(Kernel):
         return lines(
             f"UNROLL for (int q = 0; q < {self.pixels}; q++) {tail}UNROLL for (int u = 0; u < {self.vectors}; u++) {{",
             f"const int k = first + (group + u * {self.groups}) * {VECTOR};",
-            self.epilogue.store("total[q][u][v]", place, VECTOR),
+            self.epilogue.store(lambda v: f"total[q][u][{v}]", place, VECTOR),
             "}",
             spaces=0,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -87,24 +87,30 @@ class Epilogue:
             return 0
         return kind.layout.block if kind.layout else kind.shape[position]
 
-    def store(self, total: str, place: Sequence[str], width: int, end: str = "", is_aligned: bool = True) -> str:
-        """Statements that finish and store `width` channels, the sums of which are `total`, a text with `v`, from `place` on.
+    def store(self, total: Callable[[str], str], place: Sequence[str], width: int, end: str = "", is_aligned: bool = True) -> str:
+        """Statements that finish and store `width` channels from `place` on; `total(v)` is the text of the sum of the v-th of them.
 
         `place` are the coordinates along the logical axes as texts that may be written often. Channels from `end` on are left alone,
         by default those behind the last one. `is_aligned`: the first channel is a multiple of `width`.
         """
-        whole = is_aligned and self.is_vector(self.y, width)
+        piece = min(width, WIDEST // self.y.dtype.itemsize)
+        if is_aligned and piece < width and self.is_vector(self.y, piece):
+            moved = [f"({text} + piece)" if axis == self.axis else text for axis, text in enumerate(place)]
+            body = self._piece(lambda v: total(f"(piece + {v})"), moved, piece, end, True)
+            return lines(f"UNROLL for (int piece = 0; piece < {width}; piece += {piece}) {{", body, "}", spaces=0)
+        return self._piece(total, place, width, end, is_aligned and self.is_vector(self.y, width))
+
+    def _piece(self, total: Callable[[str], str], place: Sequence[str], width: int, end: str, whole: bool) -> str:
+        """The same for no more than one instruction stores, `whole`, or for channels one by one."""
         channel, end = place[self.axis], end or str(self.stored if whole else self.channels)
         y_type, start = memory_type(self.y.dtype), f"y + ({weighted(place, strides_of(self.y))})"
-        value, inner = self._element(total, place, width, whole)
-        loads = [self._load(i, extra, place, width) for i, extra in enumerate(self.extras)] if whole else []
+        value, inner = self._element(total("v"), place, width, whole)
         loop = f"UNROLL for (int v = 0; v < {width}; v++)"
         if whole:
-            pack = f"Pack<{y_type}, {width}>"
+            pack, loads = f"Pack<{y_type}, {width}>", [self._load(i, extra, place, width) for i, extra in enumerate(self.extras)]
             body = [f"{pack} result;", *loads, f"{loop} {{", *inner, f"result.at[v] = {value};", "}", f"*({pack}*)({start}) = result;"]
             return lines(f"if ({channel} < {end}) {{", *body, "}", spaces=0)
-        step = strides_of(self.y)[self.axis]
-        body = [*inner, f"({start})[v * {step}] = {value};"]
+        body = [*inner, f"({start})[v * {strides_of(self.y)[self.axis]}] = {value};"]
         return lines(f"{loop} if ({channel} + v < {end}) {{", *body, "}", spaces=0)
 
     def _element(self, total: str, place: Sequence[str], width: int, whole: bool) -> tuple[str, list[str]]:

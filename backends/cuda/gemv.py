@@ -150,7 +150,7 @@ class GemvKernel(Kernel):
             f"const int slot = i % {self.per_block}, row = i / {self.per_block}, feature = blockIdx.x * {self.per_block} + slot;",
             "float all[1] = {0.0f};",
             f"UNROLL for (int part = 0; part < {self.split}; part++) all[0] += sums[({own}) * {self.rows} + row];",
-            self.epilogue.store("all[v]", place, 1),
+            self.epilogue.store(lambda v: f"all[{v}]", place, 1),
             "}",
             spaces=0,
         )
