@@ -153,8 +153,6 @@ def test_options_that_are_refused() -> None:
         cuda_emulated(Options(precision="bf16", target="sm_75"))
     with pytest.raises(ModelError, match="expected one of sm_75"):
         cuda_emulated(Options(target="avx2"))
-    with pytest.raises(ModelError, match="tune"):
-        cuda_emulated(Options(tune=1))
     assert cuda_emulated(Options(precision="tf32", target="sm_80")).machine.precision == "tf32"
 
 

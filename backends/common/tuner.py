@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.debug import report
+from ...engine.graph import Node
 from .choice_store import ChoiceStore
 from .choices import Kept, Question, Schedules
 
@@ -126,3 +127,9 @@ def fastest(times: np.ndarray) -> int:
     winner = int(np.argmin(medians))
     is_clear = medians[winner] < (1 - MARGIN) * medians[0] and best[winner] < (1 - MARGIN) * best[0]
     return winner if is_clear else 0
+
+
+def likeness(node: Node) -> tuple[Any, ...]:
+    """What nodes have in common that take the same time."""
+    attributes = tuple(repr(getattr(node, field.name)) for field in node.attributes)
+    return type(node), attributes, tuple(o.type for o in node.operands), node.type

@@ -17,7 +17,7 @@ from ...engine.profiling import moved_bytes
 from ...engine.progress import progress
 from ..common.choice_store import ChoiceStore
 from ..common.choices import Kept, Schedules
-from ..common.tuner import Layer, Run, Tuner
+from ..common.tuner import Layer, Run, Tuner, likeness
 from . import codegen
 from .executable import NativeExecutable
 from .kernel import Machine
@@ -76,12 +76,6 @@ def distinct_nodes(graph: Graph) -> list[tuple[Conv | ConvTranspose, int]]:
         if isinstance(node, Conv | ConvTranspose) and isinstance(node.weight, Constant) and isinstance(node.bias, Constant | None):
             alike.setdefault(likeness(node), []).append(node)
     return [(nodes[0], len(nodes)) for nodes in alike.values()]
-
-
-def likeness(node: Node) -> tuple[Any, ...]:
-    """What nodes have in common that take the same time."""
-    attributes = tuple(repr(getattr(node, field.name)) for field in node.attributes)
-    return type(node), attributes, tuple(o.type for o in node.operands), node.type
 
 
 def layer(node: Conv | ConvTranspose, count: int, machine: Machine, ballast: np.ndarray) -> Layer:

@@ -12,8 +12,8 @@ from ...engine.graph import Graph
 KERNELS: tuple[str, ...] = (
     "pointwise",
     "conv_depthwise",
-    "conv_stem",
     "gemv",
+    "conv_stem",
     "convolution",
     "conv_direct",
     "gemm",
@@ -45,12 +45,11 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
         options = options or Options()
         if options.precision not in PRECISIONS:
             raise ModelError(f"precision={options.precision!r}: the {self.name} backend computes in {', '.join(filter(None, PRECISIONS))}")
-        if options.tune:
-            raise ModelError(f"tune: the {self.name} backend does not measure candidates yet")
         for module in KERNELS:
             importlib.import_module(f".{module}", __name__)
         self.device = self.make_device(options.target)
         self.machine = Machine(self.device.architecture, PRECISIONS[options.precision], options.accuracy)
+        self._tune = options.tune
         if not self.device.architecture.supports(self.machine.precision):
             raise ModelError(
                 f"precision={options.precision!r}: {self.device.architecture.name} has no such products; expected 'fp32' or 'fp16'"
@@ -66,7 +65,13 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
 
     def compile(self, graph: Graph) -> Executable:
         """Lay out, lower, plan and generate. Raises UnsupportedError with every node that has no kernel."""
+        import dataclasses as dc
+
         from .executable import CudaExecutable
         from .layout import assign_layouts
+        from .tuning import shipped_schedules, tuned
 
-        return CudaExecutable(assign_layouts(graph), self.machine, self.device)
+        graph = assign_layouts(graph)
+        if self._tune:
+            return tuned(graph, self.machine, self.device, self._tune)
+        return CudaExecutable(graph, dc.replace(self.machine, schedules=shipped_schedules(self.device)), self.device)

@@ -1,0 +1,141 @@
+"""How the cuda backend measures a candidate: one node as a program of its own, replayed on random data; and the table that ships."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...engine.debug import report
+from ...engine.graph import Constant, Graph, Input, Node, Result
+from ...engine.profiling import moved_bytes
+from ...engine.progress import progress
+from ..common.choice_store import ChoiceStore
+from ..common.choices import RULE, Kept, Schedules
+from ..common.location import FIRST_INPUT
+from ..common.tuner import Layer, Run, Tuner, likeness
+from .device import Device
+from .executable import CudaExecutable
+from .kernel import Machine, NoKernel, lower
+
+Clock = Callable[[], float]
+TABLE = Path(__file__).with_name("tuned.json")
+"""Answers that ship, by device and question. There are none until somebody with a GPU has run benchmarks/gpu.py."""
+FLOPS_PER_SECOND, BYTES_PER_SECOND = 3e13, 2e12
+"""What a GPU roughly reaches; only to share the budget among nodes."""
+SAMPLE_SECONDS, MOST_REPEATS = 5e-4, 20
+"""A short node is captured so often that one replay takes about so long."""
+
+
+@functools.cache
+def shipped() -> Mapping[str, Mapping[str, str]]:
+    """The table: device, question, answer."""
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def shipped_schedules(device: Device) -> Schedules:
+    """What a plain `compile` uses: it is part of the source, so results do not depend on what was measured here."""
+    known = shipped().get(device.name)
+    return Kept(known) if known else RULE
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Changes with the source of anything that decides what kernels there are."""
+    root, stamp = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(f for folder in ("cuda", "common") for kind in ("*.py", "*.cuh") for f in (root / folder).rglob(kind)):
+        stamp.update(file.read_bytes())
+    return stamp.hexdigest()
+
+
+def store_for(device: Device) -> ChoiceStore:
+    """The kept choices of this device, and of this very source: other kernels have other speeds."""
+    return ChoiceStore(f"cuda {device.name}\n{source_stamp()}")
+
+
+def tuned(graph: Graph, machine: Machine, device: Device, seconds: float, clock: Clock = time.perf_counter) -> CudaExecutable:
+    """The graph, its layouts assigned, compiled with the choices that were kept, and with those found in `seconds` where some are open."""
+    return CudaExecutable(graph, dc.replace(machine, schedules=measured(graph, machine, device, seconds, clock)), device)
+
+
+def measured(graph: Graph, machine: Machine, device: Device, seconds: float, clock: Clock = time.perf_counter) -> Schedules:
+    """What the tuner finds out about the graph's nodes. What ships counts as kept, unless another answer was kept here."""
+    store = store_for(device)
+    store.add(shipped().get(device.name, {}))
+    tuner = Tuner(store, seconds, clock)
+    before = len(tuner.answers)
+    layers = [layer(node, count, machine, device, clock) for node, count in asking_nodes(graph, machine, tuner.answers)]
+    with progress(len(layers)) as bar:
+        found = tuner.tune(layers, lambda name: bar(f"measuring candidates for {name}"))
+    report(f"measured {len(tuner.answers) - before} choices of {len(layers)} different layers")
+    return found
+
+
+def asking_nodes(graph: Graph, machine: Machine, answers: Mapping[str, str]) -> list[tuple[Node, int]]:
+    """Nodes whose lowering asks what nobody has answered: one of all that are alike, and how many they are."""
+    alike: dict[object, list[Node]] = {}
+    for node in graph:
+        if not isinstance(node, Input | Constant | Result):
+            alike.setdefault(likeness(node), []).append(node)
+    return [(nodes[0], len(nodes)) for nodes in alike.values() if open_questions(nodes[0], machine, answers)]
+
+
+def open_questions(node: Node, machine: Machine, answers: Mapping[str, str]) -> int:
+    """How many questions are left; none where the node has no kernel or is no step, which compiling tells."""
+    schedules = Kept(answers)
+    try:
+        lower(node, dc.replace(machine, schedules=schedules))
+    except NoKernel:
+        return 0
+    return len(schedules.open)
+
+
+def layer(node: Node, count: int, machine: Machine, device: Device, clock: Clock) -> Layer:
+    """A node of which the network has `count`."""
+    alone = single(node)
+    seconds = node.flops() / FLOPS_PER_SECOND + moved_bytes(node) / BYTES_PER_SECOND
+
+    def build(schedules: Schedules) -> Run:
+        return Timed(CudaExecutable(alone, dc.replace(machine, schedules=schedules), device), clock).once
+
+    return Layer(", ".join(node.origin[:2]) or node.opname, count * seconds, build)
+
+
+def single(node: Node) -> Graph:
+    """The node alone: what it reads that is not constant becomes inputs, which lie as the node finds them in the network."""
+    changed: dict[Node, Node] = {}
+    for operand in dict.fromkeys(node.operands):
+        kind, name = operand.type, f"x{len(changed)}"
+        fresh = Input(name=name, shape=kind.shape, dtype=kind.dtype, layout=kind.layout)
+        changed[operand] = operand if isinstance(operand, Constant) else fresh
+    inputs = tuple(n for n in changed.values() if isinstance(n, Input))
+    return Graph(inputs, (node.map_operands(changed.__getitem__),), ("y",))
+
+
+class Timed:
+    """A program of few steps with memory of its own, captured so often that one replay can be timed."""
+
+    def __init__(self, executable: CudaExecutable, clock: Clock) -> None:
+        self._clock = clock
+        self._context = context = executable._take()
+        rng = np.random.default_rng(0)
+        for memory, node in zip(context.memories[FIRST_INPUT:], executable.graph.inputs, strict=False):
+            kind = node.type
+            context.stream.upload(memory, 0, rng.random(kind.physical_shape, np.float32).astype(kind.dtype, copy=False))
+        self._replay, self._repeats = context.replay, 1
+        self.once()
+        self._repeats = int(np.clip(SAMPLE_SECONDS / max(self.once(), 1e-9), 1, MOST_REPEATS))
+        self._replay = context.stream.capture(context.launches * self._repeats) if self._repeats > 1 else context.replay
+
+    def once(self) -> float:
+        """Seconds of the steps, done once."""
+        start = self._clock()
+        self._replay()
+        self._context.stream.synchronise()
+        return (self._clock() - start) / self._repeats
