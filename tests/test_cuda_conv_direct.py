@@ -15,7 +15,7 @@ from tilewright.backends.cuda import conv_direct, conv_stem
 from tilewright.backends.cuda.architecture import ARCHITECTURES, Architecture
 from tilewright.backends.cuda.conv_direct_tile import TILES, Tile, choose_tile
 from tilewright.backends.cuda.emulator.launch import BASIC
-from tilewright.backends.cuda.kernel import LOWERINGS, Call, Machine
+from tilewright.backends.cuda.kernel import LOWERINGS, Call, Machine, lower
 from tilewright.backends.cuda.phases import PhasedAxis, phased_axes
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.ops import Conv, ConvTranspose
@@ -150,6 +150,17 @@ def first_and_offset(axis: PhasedAxis, phase: int) -> tuple[int, int]:
     """What the texts say."""
     first = eval(axis.first_text(str(phase)).replace("/", "//"))
     return first, eval(axis.offset_text(str(phase), str(first)).replace("/", "//"))
+
+
+def test_many_phases_are_one_launch() -> None:
+    """Where the tiled product would need one for each of 64, as FCN's last layers do."""
+    shape, weight, attributes = TRANSPOSED[-1]
+    node, values = convolution(shape, weight, operator=ConvTranspose, **attributes)
+    (call,) = check_node(node, values, *tolerance(F4), schedules=BASIC[:1])
+    assert call.kernel.family == "directconv"
+    load_kernels()
+    few, _ = convolution((1, 8, 5, 5), (8, 8, 2, 2), operator=ConvTranspose, strides=(2, 2))
+    assert all(call.kernel.family != "directconv" for call in lower(few, Machine(ARCHITECTURES["sm_90"])))
 
 
 def test_small_maps_get_small_tiles() -> None:

@@ -49,8 +49,8 @@ def test_pixels_are_whole_pieces(dtype: str, channels: int, block: int, rng: np.
 
 
 def test_a_residual_block_is_reordered_where_it_begins_and_ends(rng: np.random.Generator, golden: Callable[[str], None]) -> None:
-    x = Input(name="x", shape=(1, 3, 8, 8))
-    stem = MaxPool(Conv(x, weight(rng, 6, 3, 3, 3), pads=((1, 1), (1, 1)), epilogue=apply("relu", X)), kernel=(2, 2), strides=(2, 2))
+    x = Input(name="x", shape=(1, 5, 8, 8))
+    stem = MaxPool(Conv(x, weight(rng, 6, 5, 3, 3), pads=((1, 1), (1, 1)), epilogue=apply("relu", X)), kernel=(2, 2), strides=(2, 2))
     inner = Conv(stem, weight(rng, 6, 6, 3, 3), weight(rng, 6), pads=((1, 1), (1, 1)), epilogue=apply("relu", X))
     y = Conv(inner, weight(rng, 6, 6, 1, 1), None, (stem,), epilogue=apply("relu", X + Y))
     z = Pointwise((y, weight(rng, 6, 1, 1)), expression=X * Y)
@@ -58,6 +58,17 @@ def test_a_residual_block_is_reordered_where_it_begins_and_ends(rng: np.random.G
     assert len(graph.find(Reorder)) == 2
     assert all(is_channels_last(n.type, n.type.layout) for n in graph if isinstance(n, Conv | MaxPool | Pointwise))
     golden(str(graph))
+
+
+def test_a_picture_is_read_as_it_is(rng: np.random.Generator) -> None:
+    """By the first convolution, unless its channels have groups or something else wants them last."""
+    x = Input(name="x", shape=(1, 3, 8, 8))
+    (conv,) = laid_out(rng, x, Conv(x, weight(rng, 6, 3, 3, 3))).find(Conv)
+    assert (conv.operands[0].type.layout, conv.type.layout) == (None, Blocked(1, 8))
+    (conv,) = laid_out(rng, x, Conv(x, weight(rng, 6, 1, 3, 3), groups=3)).find(Conv)
+    assert conv.operands[0].type.layout == Blocked(1, 4)
+    (conv,) = laid_out(rng, x, Conv(MaxPool(x, kernel=(2, 2)), weight(rng, 6, 3, 3, 3))).find(Conv)
+    assert conv.operands[0].type.layout == Blocked(1, 4)
 
 
 def test_parts_keep_it(rng: np.random.Generator) -> None:

@@ -21,6 +21,10 @@ LEAST_COLUMNS = 32
 """Groups are merged until they have so many output channels: no tile is narrower."""
 
 
+MOST_PHASES = 16
+"""Steps of one transposed convolution; beyond them the direct kernel, which computes all phases at once, is worth its slower products."""
+
+
 @lowers(Conv, ConvTranspose)
 def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call]:
     """Channels-last input, constant weight, channels-last result."""
@@ -32,6 +36,8 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             raise NoKernel(f"{kind} is not channels-last in whole chunks of 16 bytes")
     if node.groups > 1 and node.groups == node.x.type.shape[1]:
         raise NoKernel("a depthwise convolution")
+    if len(phases(node)) > MOST_PHASES:
+        raise NoKernel(f"more than {MOST_PHASES} phases")
     dense = weight.data if isinstance(node, Conv) else adjoint_weight(weight.data, node.groups)
     return [_phase(node, machine, product, taps_of(dense, axes), axes) for axes in phases(node)]
 

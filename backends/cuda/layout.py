@@ -34,6 +34,7 @@ from ...engine.ops import (
 from ...engine.tensor import Blocked, TensorType
 from ..common.kinds import kind_of
 from ..common.layouts import Answer, Layout, aligned_layout, assign
+from .conv_stem import MOST_CHANNELS
 
 PIECE = 16
 """Bytes; every pixel starts at a multiple of it, so that a thread can move so many at a time."""
@@ -78,7 +79,9 @@ def _convolution(node: Conv | ConvTranspose, now: tuple[Layout, ...]) -> Answer:
         return plain(node, now)
     result = channels_last(node.type)
     extras = (aligned_layout(extra, node, result) for extra in node.extras)
-    return Answer((channels_last(node.x.type), None, *((None,) if node.bias else ()), *extras), result)
+    is_picture = isinstance(node, Conv) and now[0] is None and node.groups == 1 and node.x.type.shape[1] <= MOST_CHANNELS
+    x = None if is_picture and node.x.type.dtype.itemsize <= 4 else channels_last(node.x.type)
+    return Answer((x, None, *((None,) if node.bias else ()), *extras), result)
 
 
 @rule(MaxPool, AveragePool)
