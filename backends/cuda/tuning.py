@@ -7,15 +7,17 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...engine.debug import report
 from ...engine.graph import Constant, Graph, Input, Node, Result
+from ...engine.ops import Reorder
 from ...engine.profiling import moved_bytes
 from ...engine.progress import progress
+from ...engine.tensor import TensorType
 from ..common.choice_store import ChoiceStore
 from ..common.choices import RULE, Kept, Schedules
 from ..common.location import FIRST_INPUT
@@ -98,44 +100,62 @@ def open_questions(node: Node, machine: Machine, answers: Mapping[str, str]) -> 
 
 def layer(node: Node, count: int, machine: Machine, device: Device, clock: Clock) -> Layer:
     """A node of which the network has `count`."""
-    alone = single(node)
     seconds = node.flops() / FLOPS_PER_SECOND + moved_bytes(node) / BYTES_PER_SECOND
 
     def build(schedules: Schedules) -> Run:
-        return Timed(CudaExecutable(alone, dc.replace(machine, schedules=schedules), device), clock).once
+        graph, alone = single(node)
+        return Timed(CudaExecutable(graph, dc.replace(machine, schedules=schedules), device), alone, clock).once
 
     return Layer(", ".join(node.origin[:2]) or node.opname, count * seconds, build)
 
 
-def single(node: Node) -> Graph:
-    """The node alone: what it reads that is not constant becomes inputs, which lie as the node finds them in the network."""
-    changed: dict[Node, Node] = {}
+def single(node: Node) -> tuple[Graph, Node]:
+    """A graph around the node, and the node in it.
+
+    Its constants are its own, because a plan gives them up. What else the node reads becomes inputs, which like its result are
+    plain at the border and brought into their layouts by steps that are not timed.
+    """
+    inputs, changed = list[Input](), dict[Node, Node]()
     for operand in dict.fromkeys(node.operands):
-        kind, name = operand.type, f"x{len(changed)}"
-        fresh = Input(name=name, shape=kind.shape, dtype=kind.dtype, layout=kind.layout)
-        changed[operand] = operand if isinstance(operand, Constant) else fresh
-    inputs = tuple(n for n in changed.values() if isinstance(n, Input))
-    return Graph(inputs, (node.map_operands(changed.__getitem__),), ("y",))
+        if isinstance(operand, Constant):
+            changed[operand] = operand.replace(data=operand.data)
+            continue
+        kind = operand.type
+        inputs.append(Input(name=f"x{len(inputs)}", shape=kind.shape, dtype=kind.dtype))
+        changed[operand] = Reorder(inputs[-1], layout=kind.layout) if kind.layout else inputs[-1]
+    alone = node.map_operands(changed.__getitem__)
+    results = (alone,) if len(node.types) == 1 else tuple(Result(alone, index=i) for i in range(len(node.types)))
+    plain = tuple(Reorder(r, layout=None) if r.type.layout else r for r in results)
+    return Graph(tuple(inputs), plain, tuple(f"y{i}" for i in range(len(plain)))), alone
 
 
 class Timed:
-    """A program of few steps with memory of its own, captured so often that one replay can be timed."""
+    """The steps of one node in a program with memory of its own, captured so often that one replay can be timed."""
 
-    def __init__(self, executable: CudaExecutable, clock: Clock) -> None:
-        self._clock = clock
-        self._context = context = executable._take()
-        rng = np.random.default_rng(0)
-        for memory, node in zip(context.memories[FIRST_INPUT:], executable.graph.inputs, strict=False):
-            kind = node.type
-            context.stream.upload(memory, 0, rng.random(kind.physical_shape, np.float32).astype(kind.dtype, copy=False))
-        self._replay, self._repeats = context.replay, 1
+    def __init__(self, executable: CudaExecutable, node: Node, clock: Clock) -> None:
+        self._clock, self._device = clock, executable.device
+        with self._device.current():
+            self._context = context = executable._take()
+            self._fill([node.type for node in executable.graph.inputs])
+            context.replay()
+            own = tuple(launch for step, launch in zip(executable.steps, context.launches, strict=True) if step.node is node)
+            self._replay, self._repeats = context.stream.capture(own), 1
         self.once()
-        self._repeats = int(np.clip(SAMPLE_SECONDS / max(self.once(), 1e-9), 1, MOST_REPEATS))
-        self._replay = context.stream.capture(context.launches * self._repeats) if self._repeats > 1 else context.replay
+        repeats = int(np.clip(SAMPLE_SECONDS / max(self.once(), 1e-9), 1, MOST_REPEATS))
+        if repeats > 1:
+            with self._device.current():
+                self._replay, self._repeats = context.stream.capture(own * repeats), repeats
+
+    def _fill(self, kinds: Sequence[TensorType]) -> None:
+        rng = np.random.default_rng(0)
+        for memory, kind in zip(self._context.memories[FIRST_INPUT:], kinds, strict=False):
+            self._context.stream.upload(memory, 0, rng.random(kind.shape, np.float32).astype(kind.dtype, copy=False))
+            self._context.stream.synchronise()  # until then the array must stay
 
     def once(self) -> float:
         """Seconds of the steps, done once."""
-        start = self._clock()
-        self._replay()
-        self._context.stream.synchronise()
-        return (self._clock() - start) / self._repeats
+        with self._device.current():
+            start = self._clock()
+            self._replay()
+            self._context.stream.synchronise()
+            return (self._clock() - start) / self._repeats
