@@ -9,7 +9,7 @@ from test_zoo_rows import SMALL, arrays, close, exact, zoo
 import tilewright as tw
 
 pytestmark = needs_compiler
-SAMPLE = ("gcn", "shufflenet_v2_x0_5", "text_cnn")
+SAMPLE = ("gcn", "shufflenet_v2_x1_0", "text_cnn")
 """Graph convolutions scatter, shuffled channels are gathered and concatenated, and a sentence is looked up."""
 
 
