@@ -8,9 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .errors import ModelError
 from .graph import Graph, Node
 from .tensor import TensorType
 
+DLPACK_CUDA = 2
+"""How DLPack numbers the memory of a GPU."""
 ACCURACIES = ("fast", "strict", "exact")
 
 
@@ -23,11 +26,49 @@ class Options:
     accuracy: str = "fast"
     """"fast": any algorithm whose error bound is documented; "strict": at most F(2x2) Winograd; "exact": no Winograd."""
     precision: str | None = None
-    """The dtype of the arithmetic where it may differ from the model's; None: the model's own."""
+    """The dtype of the arithmetic where it may differ from the model's; None: the model's own.
+
+    "float64" of the reference backend; "fp32", "tf32x3", "tf32", "bf16" of products and "fp16" of everything on the cuda backend.
+    Inputs and outputs keep the model's dtypes.
+    """
     target: str | None = None
     """The machine to generate for; None: this one."""
     tune: float = 0.0
     """Seconds for measuring candidates that nobody has measured yet; 0: what a rule says, whatever was measured before."""
+
+
+@dc.dataclass(frozen=True, eq=False)
+class DeviceArray:
+    """An array of a caller that is not in the memory of the host."""
+
+    value: Any
+    """The caller's object: a CuPy array, or anything else with `__cuda_array_interface__` or `__dlpack__`."""
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions it has."""
+        return len(self.shape)
+
+    def copy(self) -> np.ndarray:
+        """ModelError: whoever asks needs the values while compiling."""
+        raise ModelError("an input whose values decide about shapes must be a NumPy array, not one on a GPU")
+
+    def tobytes(self) -> bytes:
+        """See `copy`."""
+        return self.copy().tobytes()
+
+
+def device_array(value: Any) -> DeviceArray | None:
+    """The value, if it says that it lies on a GPU."""
+    if isinstance(value, np.ndarray):
+        return None
+    if (interface := getattr(value, "__cuda_array_interface__", None)) is not None:
+        return DeviceArray(value, np.dtype(interface["typestr"]), tuple(interface["shape"]))
+    if hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) == DLPACK_CUDA:
+        return DeviceArray(value, np.dtype(str(value.dtype).rpartition(".")[2]), tuple(value.shape))
+    return None
 
 
 class Executable(Protocol):
@@ -59,6 +100,38 @@ class Itemized(Protocol):
 
     def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
         """Median seconds of every step for a node of these kinds, each repeated by itself so that its data are warm; 0 for others."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An Executable that can leave arrays where they are, on a GPU."""
+
+    def run_on_device(
+        self, inputs: Sequence[np.ndarray | DeviceArray], out: Sequence[np.ndarray | DeviceArray] | None = None
+    ) -> Sequence[np.ndarray | DeviceArray]:
+        """As `run`; fresh results are arrays on the device."""
+        ...
+
+
+@dc.dataclass(frozen=True)
+class MachineCode:
+    """What was compiled for machines that need not be here."""
+
+    files: Mapping[str, bytes]
+    report: Mapping[str, Any]
+    """What JSON can express."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    """The report as a table."""
+
+
+@runtime_checkable
+class CrossCompiling(Protocol):
+    """A kind of Backend (what `plugins.load` gives) that compiles for machines that need not be here."""
+
+    def machine_code(self, graph: Graph, architectures: Sequence[str], options: Options) -> MachineCode:
+        """Code of all kernels that the graph needs, for each architecture; ("all",) means each that has the precision."""
         ...
 
 

@@ -72,7 +72,7 @@ def _widen_node(node: Node, new: Mapping[Node, Node], change: Any) -> Node:
     """Operands and attributes change together: a node with only one of the two might be ill-typed."""
     if isinstance(node, Constant):
         dtype = change(node.data.dtype)
-        return node if dtype == node.data.dtype else node.replace(data=node.data.astype(dtype))
+        return node if dtype == node.data.dtype else node.replace(data=_converted(node.data, dtype))
     changes: dict[str, Any] = {}
     for name in node.operand_names:
         value = getattr(node, name)
@@ -85,3 +85,11 @@ def _widen_node(node: Node, new: Mapping[Node, Node], change: Any) -> Node:
             changes[field.name] = change_dtypes(value, change)
     changes = {name: value for name, value in changes.items() if value != getattr(node, name)}
     return node.replace(**changes) if changes else node
+
+
+def _converted(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """In a narrower type, what is finite stays finite: a mask of -3e38 must not become a NaN where it meets another."""
+    if dtype.itemsize < data.dtype.itemsize:
+        largest = np.finfo(dtype).max
+        data = np.where(np.isinf(data), data, np.clip(data, -largest, largest))
+    return data.astype(dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Executable, result_types
+from .backend import DeviceArray, Executable, OnDevice, result_types
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Report
@@ -57,17 +57,26 @@ class Session:
         if plans is None and (fixed := self._shapes_in_advance(dict(shapes or {}))):
             self._compile_in_advance(fixed)
 
-    def run(self, inputs: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One array for each output name. The caller owns them; with `out` the given C-contiguous arrays are filled and returned.
 
-        Inputs may have any strides, and may share memory with arrays of `out`.
+        Inputs may have any strides, and may share memory with arrays of `out`. The cuda backend takes arrays on the GPU, too (anything
+        with `__cuda_array_interface__` or `__dlpack__`); where one comes in, CuPy arrays come out.
         Raises ModelError when an input is missing, unknown, or of another dtype or shape than the model declares.
         """
         arrays = check_inputs(self.source.inputs, inputs)
         executable = self._executable(arrays)
         targets = None if out is None else check_out(self._result_types(executable), out)
         given = [apart(array, targets or ()) for array in arrays.values()]
+        if found := [array for array in (*given, *(targets or ())) if isinstance(array, DeviceArray)]:
+            return self._run_on_device(executable, given, targets, found[0])
         return dict(zip(self.source.output_names, executable.run(given, targets), strict=True))
+
+    def _run_on_device(self, executable: Executable, given: Any, targets: Any, found: DeviceArray) -> dict[str, Any]:
+        if not isinstance(executable, OnDevice):
+            raise ModelError(f"expected NumPy arrays, got {type(found.value).__name__} on a GPU; the cuda backend takes such arrays")
+        results = executable.run_on_device(given, targets)
+        return {n: r.value if isinstance(r, DeviceArray) else r for n, r in zip(self.source.output_names, results, strict=True)}
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """Inputs by position; the one output, or a tuple of them where there are several."""
@@ -122,6 +131,8 @@ class Session:
     def profile(self, *arrays: np.ndarray, repeats: int = 10) -> list[tuple[str, float]]:
         """(step, median seconds) for every step of one run on these inputs."""
         checked = check_inputs(self.source.inputs, self._by_name(arrays))
+        if any(isinstance(array, DeviceArray) for array in checked.values()):
+            raise ModelError("profile: expected NumPy arrays")
         return self._executable(checked).profile(list(checked.values()), repeats)
 
     def _by_name(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .backend import DeviceArray, device_array
 from .errors import ModelError
 from .graph import Graph
 from .tensor import TensorType, dtype_name
@@ -117,7 +118,7 @@ def check_shape(spec: InputSpec, shape: Any) -> tuple[int, ...]:
     return sizes
 
 
-def check_inputs(specs: Sequence[InputSpec], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def check_inputs(specs: Sequence[InputSpec], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs as arrays in the model's order. Raises ModelError when one is missing, unknown, or does not fit."""
     names = [spec.name for spec in specs]
     if not isinstance(inputs, Mapping):
@@ -137,37 +138,46 @@ def check_inputs(specs: Sequence[InputSpec], inputs: Mapping[str, np.ndarray]) -
     return checked
 
 
-def _as_array(spec: InputSpec, value: Any) -> np.ndarray:
+def _as_array(spec: InputSpec, value: Any) -> Any:
+    """As a NumPy array, or as a DeviceArray where it lies on a GPU."""
     try:
-        return np.asarray(value)
+        if (elsewhere := device_array(value)) is not None:
+            return elsewhere
+        return np.from_dlpack(value) if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") else np.asarray(value)
     except ValueError as error:
         raise ModelError(f"input {spec}: expected an array, got {type(value).__name__}: {error}") from error
 
 
-def check_out(types: Mapping[str, TensorType], out: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def check_out(types: Mapping[str, TensorType], out: Mapping[str, Any]) -> list[Any]:
     """The arrays to fill, in the order of the types. Raises ModelError when one is missing, unknown, does not fit, or overlaps another."""
     if wrong := [*(n for n in types if n not in out), *(n for n in out if n not in types)]:
         raise ModelError(f"out: expected arrays for {', '.join(types)}; missing or unknown: {', '.join(map(str, wrong))}")
+    given = {name: device_array(array) or array for name, array in out.items()}
     for name, expected in types.items():
-        array = out[name]
-        if not isinstance(array, np.ndarray) or (array.dtype, array.shape) != (expected.dtype, expected.shape):
+        array = given[name]
+        if not isinstance(array, np.ndarray | DeviceArray) or (array.dtype, array.shape) != (expected.dtype, expected.shape):
             raise ModelError(f"out[{name!r}]: expected an array {expected}, got {describe(array)}")
+        if isinstance(array, DeviceArray):
+            continue
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ModelError(f"out[{name!r}]: expected a writeable C-contiguous array, got one with strides {array.strides}")
-    for (one, a), (other, b) in itertools.combinations(out.items(), 2):
+    here = ((name, array) for name, array in given.items() if isinstance(array, np.ndarray))
+    for (one, a), (other, b) in itertools.combinations(here, 2):
         if np.may_share_memory(a, b):
             raise ModelError(f"out: the arrays of {one} and {other} overlap")
-    return [out[name] for name in types]
+    return [given[name] for name in types]
 
 
-def apart(array: np.ndarray, targets: Sequence[np.ndarray]) -> np.ndarray:
-    """The array, or a copy of it where it would be overwritten while it is read."""
+def apart(array: Any, targets: Sequence[Any]) -> Any:
+    """The array, or a copy of it where it would be overwritten while it is read; a GPU reads all inputs before it writes."""
+    if isinstance(array, DeviceArray) or any(isinstance(t, DeviceArray) for t in targets):
+        return array
     return array.copy() if any(np.may_share_memory(array, t) for t in targets) else array
 
 
 def describe(value: Any) -> str:
     """An array's dtype and shape, else the type of the value."""
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray | DeviceArray) else type(value).__name__
 
 
 def specialize(source: Source, inputs: Mapping[str, np.ndarray]) -> Graph:

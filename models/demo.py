@@ -26,7 +26,14 @@ def demo(arguments: argparse.Namespace) -> int:
     for title, graph in (("the model as it was exported", imported), ("after the passes", optimized)):
         console.heading(title)
         console.print_text(str(graph))
-    session = compile(optimized, backend=arguments.backend, threads=arguments.threads, passes=[], accuracy=arguments.accuracy)
+    session = compile(
+        optimized,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        passes=[],
+        accuracy=arguments.accuracy,
+        precision=arguments.precision,
+    )
     digits = held_out()
     probabilities, seconds = classify(session, to_images(digits.counts))
     show(digits, probabilities)

@@ -14,7 +14,7 @@ from tilewright.models.demo import classify
 
 
 def options(**changes) -> argparse.Namespace:
-    return argparse.Namespace(**{"backend": "reference", "threads": None, "accuracy": "fast", "passes": None} | changes)
+    return argparse.Namespace(**{"backend": "reference", "threads": None, "accuracy": "fast", "precision": None, "passes": None} | changes)
 
 
 def test_the_demo_reads_the_digits(capsys):

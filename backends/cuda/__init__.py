@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ...engine.backend import Executable, Options
+from ...engine.backend import Executable, MachineCode, Options
 from ...engine.errors import ModelError
 from ...engine.graph import Graph
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
+    from .kernel import Machine
 
 KERNELS: tuple[str, ...] = (
     "pointwise",
@@ -40,20 +45,11 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
     name = "cuda"
 
     def __init__(self, options: Options | None = None) -> None:
-        from .kernel import Machine
-
         options = options or Options()
-        if options.precision not in PRECISIONS:
-            raise ModelError(f"precision={options.precision!r}: the {self.name} backend computes in {', '.join(filter(None, PRECISIONS))}")
-        for module in KERNELS:
-            importlib.import_module(f".{module}", __name__)
+        load_kernels(options)
         self.device = self.make_device(options.target)
-        self.machine = Machine(self.device.architecture, PRECISIONS[options.precision], options.accuracy)
+        self.machine = machine_for(self.device.architecture, options)
         self._tune = options.tune
-        if not self.device.architecture.supports(self.machine.precision):
-            raise ModelError(
-                f"precision={options.precision!r}: {self.device.architecture.name} has no such products; expected 'fp32' or 'fp16'"
-            )
 
     def make_device(self, target: str | None) -> Any:
         """Where the kernels run. Raises MachineError where there is no such thing."""
@@ -71,7 +67,46 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
         from .layout import assign_layouts
         from .tuning import shipped_schedules, tuned
 
-        graph = assign_layouts(graph)
+        graph = assign_layouts(in_precision(graph, self.machine.precision))  # nothing here holds the caller's weights any more
         if self._tune:
             return tuned(graph, self.machine, self.device, self._tune)
-        return CudaExecutable(graph, dc.replace(self.machine, schedules=shipped_schedules(self.device)), self.device)
+        machine = dc.replace(self.machine, schedules=shipped_schedules(self.device))
+        return CudaExecutable(graph, machine, self.device, gives_up=True)
+
+    @staticmethod
+    def machine_code(graph: Graph, architectures: Sequence[str], options: Options) -> MachineCode:
+        """See engine.backend.CrossCompiling. Raises MachineError without NVRTC."""
+        from .architecture import architecture
+        from .machine_code import architectures_of, compile_for
+
+        load_kernels(options)
+        precision = PRECISIONS[options.precision]
+        machines = [machine_for(architecture(name), options) for name in architectures_of(architectures, precision)]
+        return compile_for(in_precision(graph, precision), machines)
+
+
+def load_kernels(options: Options) -> None:
+    """Register the lowerings. Raises ModelError for a precision that no architecture has."""
+    if options.precision not in PRECISIONS:
+        raise ModelError(f"precision={options.precision!r}: the cuda backend computes in {', '.join(filter(None, PRECISIONS))}")
+    for module in KERNELS:
+        importlib.import_module(f".{module}", __name__)
+
+
+def machine_for(architecture: Architecture, options: Options) -> Machine:
+    """What lowerings may know. Raises ModelError where the architecture lacks the precision."""
+    from .kernel import Machine
+
+    machine = Machine(architecture, PRECISIONS[options.precision], options.accuracy)
+    if not architecture.supports(machine.precision):
+        raise ModelError(f"precision={options.precision!r}: {architecture.name} has no such products; expected 'fp32' or 'fp16'")
+    return machine
+
+
+def in_precision(graph: Graph, precision: str) -> Graph:
+    """For "fp16" the graph that computes in float16 inside; kernels see to the other precisions."""
+    import numpy as np
+
+    from ..common.half import compute_in
+
+    return compute_in(graph, np.dtype(np.float16), instead_of=np.dtype(np.float32)) if precision == "fp16" else graph

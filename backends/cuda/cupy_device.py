@@ -1,7 +1,8 @@
-"""A GPU, through CuPy. Nothing here runs on the machines of the tests; it is written against CuPy's documented API."""
+"""A GPU, through CuPy. The tests run this file against a small CuPy of their own, which does what CuPy's documentation says."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.errors import MachineError
+from ...engine.backend import DeviceArray
+from ...engine.errors import MachineError, ModelError
 from ...engine.plugins import missing_package
+from ...engine.tensor import TensorType
 from .architecture import ARCHITECTURES, STATIC_SHARED, Architecture
 from .cubin import Cubin, compile_kernels
 from .device import Launch, as_machine_errors, check_limits
@@ -34,9 +37,9 @@ def import_cupy() -> Any:
 class CupyMemory:
     """Memory of the device."""
 
-    def __init__(self, cupy: Any, nbytes: int) -> None:
+    def __init__(self, cupy: Any, nbytes: int, name: str) -> None:
         self.nbytes = nbytes
-        with as_machine_errors():
+        with as_machine_errors(f"{nbytes / 2**20:.1f} MiB for {name}"):
             self.pointer = cupy.cuda.alloc(max(nbytes, 1))
 
     @property
@@ -46,18 +49,44 @@ class CupyMemory:
 
 
 class CupyDevice:
-    """The current GPU."""
+    """The GPU that is current when this is made."""
 
     def __init__(self) -> None:
         self.cupy = import_cupy()
-        capability = self.cupy.cuda.Device().compute_capability
-        self.architecture = nearest(int(capability))
-        properties = self.cupy.cuda.runtime.getDeviceProperties(self.cupy.cuda.Device().id)
+        with as_machine_errors():
+            self._device = self.cupy.cuda.Device()
+            self.architecture = nearest(int(self._device.compute_capability))
+            properties = self.cupy.cuda.runtime.getDeviceProperties(self._device.id)
         self.name = f"{properties['name'].decode()} ({self.architecture.name})"
+
+    def current(self) -> contextlib.AbstractContextManager[Any]:
+        """Each thread has a current device of its own; within this it is this one."""
+        return self.cupy.cuda.Device(self._device.id)
 
     def allocate(self, nbytes: int, name: str) -> CupyMemory:
         """See Device."""
-        return CupyMemory(self.cupy, nbytes)
+        return CupyMemory(self.cupy, nbytes, name)
+
+    def host(self, nbytes: int) -> np.ndarray:
+        """Page-locked memory, which the GPU copies from and to without the processor's help."""
+        with as_machine_errors(f"{nbytes / 2**20:.1f} MiB of page-locked memory"):
+            return np.frombuffer(self.cupy.cuda.alloc_pinned_memory(max(nbytes, 1)), np.uint8, nbytes)
+
+    def empty(self, kind: TensorType) -> DeviceArray:
+        """A CuPy array."""
+        with as_machine_errors(f"an output {kind}"):
+            return DeviceArray(self.cupy.empty(kind.shape, kind.dtype), kind.dtype, kind.shape)
+
+    def array(self, given: DeviceArray, written: bool = False) -> Any:
+        """As a C-contiguous CuPy array; the very memory of the given one where it is to be written."""
+        with as_machine_errors(), self.current():
+            is_known = hasattr(given.value, "__cuda_array_interface__")
+            array = self.cupy.asarray(given.value) if is_known else self.cupy.from_dlpack(given.value)
+            if array.device.id != self._device.id:
+                raise ModelError(f"an array is on GPU {array.device.id}, the model on GPU {self._device.id}")
+            if written and not array.flags.c_contiguous:
+                raise ModelError(f"out: expected a C-contiguous array, got one on the GPU with strides {array.strides}")
+            return self.cupy.ascontiguousarray(array)
 
     def load(self, kernels: Sequence[Kernel]) -> list[Any]:
         """See Device."""
@@ -84,21 +113,34 @@ class CupyDevice:
 
 
 class CupyStream:
-    """See device.Stream."""
+    """See device.Stream. It waits for no other stream, but where `copy_in` and `copy_out` say so."""
 
     def __init__(self, device: CupyDevice) -> None:
-        self.device = device
+        self._cupy = device.cupy
         with as_machine_errors():
-            self.stream = device.cupy.cuda.Stream(non_blocking=True)
+            self.stream = self._cupy.cuda.Stream(non_blocking=True)
 
     def upload(self, to: CupyMemory, offset: int, array: np.ndarray) -> None:
         with as_machine_errors():
             (to.pointer + offset).copy_from_host_async(array.ctypes.data, array.nbytes, self.stream)
-            self.stream.synchronize()
 
     def download(self, array: np.ndarray, memory: CupyMemory, offset: int) -> None:
         with as_machine_errors():
             (memory.pointer + offset).copy_to_host_async(array.ctypes.data, array.nbytes, self.stream)
+
+    def copy_in(self, to: CupyMemory, offset: int, array: Any) -> None:
+        with as_machine_errors():
+            self._wait_for_the_caller()
+            (to.pointer + offset).copy_from_device_async(array.data, array.nbytes, self.stream)
+
+    def copy_out(self, array: Any, memory: CupyMemory, offset: int) -> None:
+        with as_machine_errors():
+            self._wait_for_the_caller()
+            array.data.copy_from_device_async(memory.pointer + offset, array.nbytes, self.stream)
+
+    def _wait_for_the_caller(self) -> None:
+        """What the caller's current stream still does with an array comes first."""
+        self.stream.wait_event(self._cupy.cuda.get_current_stream().record())
 
     def zero(self, memory: CupyMemory, offset: int, nbytes: int) -> None:
         with as_machine_errors():
@@ -110,11 +152,15 @@ class CupyStream:
                 function(kernel.grid, kernel.block, tuple(map(np.uint64, pointers)), shared_mem=kernel.shared)
 
     def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:
-        """The launches as a CUDA Graph."""
+        """The launches as a CUDA Graph. What other threads ask of the GPU meanwhile does not disturb it."""
+        if not launches:
+            return lambda: None
         with as_machine_errors():
-            self.stream.begin_capture()
-            self.launch(launches)
-            graph = self.stream.end_capture()
+            self.stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
+            try:
+                self.launch(launches)
+            finally:
+                graph = self.stream.end_capture()
             graph.upload(self.stream)
 
         def replay() -> None:
@@ -122,6 +168,14 @@ class CupyStream:
                 graph.launch(self.stream)
 
         return replay
+
+    def seconds(self, launch: Launch) -> float:
+        with as_machine_errors():
+            start = self.stream.record(self._cupy.cuda.Event())
+            self.launch([launch])
+            end = self.stream.record(self._cupy.cuda.Event())
+            end.synchronize()
+            return float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3
 
     def synchronise(self) -> None:
         with as_machine_errors():

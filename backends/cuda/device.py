@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ...engine.errors import MachineError
+from ...engine.backend import DeviceArray
+from ...engine.errors import MachineError, ModelError
+from ...engine.tensor import TensorType
 from .architecture import ARCHITECTURES, Architecture
 from .emulator.memory import GuardedMemory
 from .kernel import Kernel
@@ -34,11 +37,19 @@ class Stream(Protocol):
     """Work that is done in order."""
 
     def upload(self, to: Memory, offset: int, array: np.ndarray) -> None:
-        """Copy a contiguous array to the memory; the array may change when this returns."""
+        """Copy a contiguous array to the memory; the array must stay as it is until `synchronise`."""
         ...
 
     def download(self, array: np.ndarray, memory: Memory, offset: int) -> None:
         """Fill a contiguous array, which is complete after `synchronise`."""
+        ...
+
+    def copy_in(self, to: Memory, offset: int, array: Any) -> None:
+        """Copy what Device.array gave, after all work that its maker has asked for."""
+        ...
+
+    def copy_out(self, array: Any, memory: Memory, offset: int) -> None:
+        """Fill what Device.array gave, after all work that its maker has asked for; it is complete after `synchronise`."""
         ...
 
     def zero(self, memory: Memory, offset: int, nbytes: int) -> None:
@@ -51,6 +62,10 @@ class Stream(Protocol):
 
     def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:
         """The launches as one: calling it runs them on this stream."""
+        ...
+
+    def seconds(self, launch: Launch) -> float:
+        """Run one kernel by itself: how long it took."""
         ...
 
     def synchronise(self) -> None:
@@ -74,6 +89,22 @@ class Device(Protocol):
 
     def stream(self) -> Stream:
         """A fresh stream."""
+        ...
+
+    def host(self, nbytes: int) -> np.ndarray:
+        """Bytes of the host that copies to and from the device are fastest with."""
+        ...
+
+    def current(self) -> contextlib.AbstractContextManager[Any]:
+        """Within it, what this thread asks for is asked of this device."""
+        ...
+
+    def empty(self, kind: TensorType) -> DeviceArray:
+        """A fresh array on the device, for a caller."""
+        ...
+
+    def array(self, given: DeviceArray, written: bool = False) -> Any:
+        """Whatever holds an array on the device, as `copy_in` and `copy_out` take it. Raises ModelError where it cannot be that."""
         ...
 
 
@@ -103,6 +134,22 @@ class EmulatedDevice:
         """See Device."""
         return _EmulatedStream(self)
 
+    def host(self, nbytes: int) -> np.ndarray:
+        """See Device."""
+        return np.empty(nbytes, np.uint8)
+
+    def current(self) -> contextlib.AbstractContextManager[Any]:
+        """See Device."""
+        return contextlib.nullcontext()
+
+    def empty(self, kind: TensorType) -> DeviceArray:
+        """ModelError: nobody else has arrays there."""
+        raise ModelError("the cuda-emulated backend takes NumPy arrays only")
+
+    def array(self, given: DeviceArray, written: bool = False) -> Any:
+        """See `empty`."""
+        raise ModelError("the cuda-emulated backend takes NumPy arrays only")
+
 
 class _EmulatedStream:
     def __init__(self, device: EmulatedDevice) -> None:
@@ -127,6 +174,16 @@ class _EmulatedStream:
         captured = tuple(launches)
         return lambda: self.launch(captured)
 
+    def copy_in(self, to: GuardedMemory, offset: int, array: Any) -> None:
+        raise NotImplementedError("there are no such arrays")
+
+    copy_out = copy_in
+
+    def seconds(self, launch: Launch) -> float:
+        start = time.perf_counter()
+        self.launch([launch])
+        return time.perf_counter() - start
+
     def synchronise(self) -> None:
         """Everything is done when it is asked for."""
 
@@ -143,13 +200,14 @@ def check_limits(kernel: Kernel, architecture: Architecture) -> None:
 
 
 @contextlib.contextmanager
-def as_machine_errors() -> Any:
-    """What CuPy raises, as MachineError in clear words."""
+def as_machine_errors(what: str = "") -> Any:
+    """What CuPy raises, as MachineError in clear words; `what` was asked for."""
     try:
         yield
     except Exception as error:
         kind = type(error).__name__
         if kind not in ("OutOfMemoryError", "CUDARuntimeError", "CUDADriverError"):
             raise
-        what = "the GPU's memory is full" if kind == "OutOfMemoryError" else "CUDA failed"
-        raise MachineError(f"{what}: {error}") from error
+        if kind == "OutOfMemoryError":
+            raise MachineError(f"the GPU's memory is full{what and f', asked for {what}'}: {error}") from error
+        raise MachineError(f"CUDA failed: {error}") from error

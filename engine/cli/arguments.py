@@ -34,11 +34,13 @@ def add_model(parser: argparse.ArgumentParser, several: bool = False) -> None:
 
 
 def add_compilation(parser: argparse.ArgumentParser, backend: bool = True) -> None:
-    """How to compile: backend, threads, accuracy, passes."""
+    """How to compile: backend, threads, accuracy, precision, passes."""
     group = parser.add_argument_group("compilation")
     if backend:
         group.add_argument("--backend", default="cpu", metavar="NAME", help="default: cpu")
         add_tuning(group)
+        how = "of the arithmetic: fp32, tf32x3, tf32, bf16 or fp16 with --backend cuda, float64 with reference; default: the model's"
+        group.add_argument("--precision", metavar="P", help=how)
     group.add_argument("--threads", type=positive, metavar="N", help="default: as many as this process may use")
     group.add_argument("--accuracy", choices=ACCURACIES, default="fast", help="default: fast")
     group.add_argument(

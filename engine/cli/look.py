@@ -63,7 +63,7 @@ def subject_of(arguments: argparse.Namespace) -> Subject:
         source,
         inputs,
         Picture(name, inputs[name], preprocessing(arguments)),
-        {name: getattr(arguments, name) for name in ("backend", "threads", "accuracy", "tune")},
+        {name: getattr(arguments, name) for name in ("backend", "threads", "accuracy", "precision", "tune")},
         arguments.passes,
         shapes(arguments).get(name, (None,))[0],
     )

@@ -21,6 +21,7 @@ def opened(arguments: argparse.Namespace) -> Session | None:
         "--backend": arguments.backend != "cpu",
         "--threads": arguments.threads is not None,
         "--accuracy": arguments.accuracy != Options().accuracy,
+        "--precision": arguments.precision is not None,
         "--passes": arguments.passes is not None,
         "--tune": arguments.tune,
     }

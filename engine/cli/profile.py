@@ -70,7 +70,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
     """The backend that the command line asks for, with this number of threads."""
-    return plugins.load("backends", arguments.backend)(Options(threads, arguments.accuracy, tune=tune_seconds(arguments.tune)))
+    options = Options(threads, arguments.accuracy, arguments.precision, tune=tune_seconds(arguments.tune))
+    return plugins.load("backends", arguments.backend)(options)
 
 
 def print_steps(steps: Sequence[tuple[str, float]]) -> None:

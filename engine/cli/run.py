@@ -46,6 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
             shapes=shapes(arguments),
             passes=arguments.passes,
             accuracy=arguments.accuracy,
+            precision=arguments.precision,
             tune=arguments.tune,
         )
         outputs = session.run(inputs)

@@ -56,6 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         passes=[],
         accuracy=arguments.accuracy,
+        precision=arguments.precision,
         tune=arguments.tune,
     )
     console.print_text(session.plan)

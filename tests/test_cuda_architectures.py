@@ -1,0 +1,82 @@
+"""`tilewright compile --arch`: machine code for GPUs that are elsewhere, and what each kernel uses."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import zipfile
+
+import pytest
+from command_line import Command
+from cuda_harness import needs_nvrtc
+
+from tilewright.backends.cuda import nvrtc
+from tilewright.engine.errors import MachineError
+
+
+def wrong(cli: Command, *arguments: object) -> str:
+    """The one line that a wrong command ends in."""
+    ending = cli("compile", "lenet5", *map(str, arguments))
+    assert ending.code == 2 and not ending.out, ending
+    return ending.err
+
+
+@needs_nvrtc
+def test_an_archive_for_two_architectures(cli: Command, tmp_path: pathlib.Path) -> None:
+    command = ("compile", "lenet5", "--backend", "cuda", "--arch", "sm_80,sm_90", "--precision", "fp16", "-o")
+    first, again = cli(*command, tmp_path / "first.zip"), cli(*command, tmp_path / "again.zip")
+    assert first.code == 0 and first == again
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "first.zip") as archive:
+        report = json.loads(archive.read("report.json"))
+        assert report["model"] == "lenet5" and report["precision"] == "fp16" and list(report["architectures"]) == ["sm_80", "sm_90"]
+        for architecture, kernels in report["architectures"].items():
+            assert sum(kernel["steps"] for kernel in kernels.values()) >= 9
+            for name, used in kernels.items():
+                assert archive.read(f"{architecture}/{name}.cubin")[:4] == b"\x7fELF"
+                assert 0 < used["registers"] <= 255 and used["spills"] == 0 and not used["exceeds"]
+                assert any(line.split()[:2] == [architecture, name] for line in first.out.splitlines())
+        assert len(archive.namelist()) == 1 + sum(map(len, report["architectures"].values()))
+        assert any("fp16" in name for name in report["architectures"]["sm_90"])
+
+
+def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "kernels.zip"
+    assert "expected one of sm_75, sm_80" in wrong(cli, "--backend", "cuda", "--arch", "sm_12", "-o", target)
+    assert "sm_75 has no such products; expected 'fp32' or 'fp16'" in wrong(
+        cli, "--backend", "cuda", "--arch", "sm_90,sm_75", "--precision", "bf16", "-o", target
+    )
+    assert "precision='int3'" in wrong(cli, "--backend", "cuda", "--arch", "sm_90", "--precision", "int3", "-o", target)
+    assert "the cpu backend compiles for this machine only" in wrong(cli, "--arch", "sm_90", "-o", target)
+    assert "give --arch sm_90 -o FILE.zip" in wrong(cli, "--backend", "cuda", "-o", tmp_path / "kernels.tw")
+    assert "ends in .zip" in wrong(cli, "--backend", "cuda", "--arch", "sm_90", "-o", tmp_path / "kernels.tw")
+    assert "--tune measures" in wrong(cli, "--backend", "cuda", "--arch", "sm_90", "--tune", "-o", target)
+    monkeypatch.setattr(nvrtc, "_wheels", list)
+    monkeypatch.setattr(nvrtc, "_toolkits", list)
+    monkeypatch.setattr(nvrtc, "SYSTEM_NAMES", ())
+    nvrtc.nvrtc.cache_clear()
+    try:
+        text = wrong(cli, "--backend", "cuda", "--arch", "sm_90", "-o", target)
+        assert 'pip install "tilewright[cuda13]"' in text and text.count("\n") == 1
+        with pytest.raises(MachineError):
+            nvrtc.nvrtc()
+    finally:
+        nvrtc.nvrtc.cache_clear()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend, precision", [("cpu", "fp16"), ("cpu", "float64"), ("reference", "tf32"), ("onnxruntime", "bf16")])
+def test_precisions_that_a_backend_lacks(cli: Command, backend: str, precision: str) -> None:
+    ending = cli("run", "lenet5", "--random", "--backend", backend, "--precision", precision)
+    assert ending.code == 2 and "precision" in ending.err and ending.err.count("\n") == 1
+
+
+def test_precisions_that_a_backend_has(cli: Command) -> None:
+    assert cli("run", "lenet5", "--random", "--backend", "reference", "--precision", "float64").code == 0
+
+
+@pytest.mark.sweep
+@needs_nvrtc
+def test_all_architectures(cli: Command, tmp_path: pathlib.Path) -> None:
+    ending = cli("compile", "lenet5", "--backend", "cuda", "--arch", "all", "--precision", "tf32", "-o", tmp_path / "kernels.zip")
+    assert ending.code == 0 and "sm_75" not in ending.out and "sm_120" in ending.out
