@@ -1,0 +1,148 @@
+"""Everything that only a GPU can tell, in one command of at most 9 minutes; it needs no network.
+
+    python benchmarks/gpu.py [--out FOLDER] [--steps A,B,...] [--quick] [--minutes 9] [--device cuda|emulated]
+    python benchmarks/gpu.py --report FOLDER
+
+versions: what is installed, and what the GPU reaches; wrappers: every wrapper of the prelude; cases: the tables of the emulated tests
+on the GPU; zoo: small shapes of every model against float64; tune: the table that ships; networks, compiled: whole networks beside
+PyTorch. Each step is a process of its own with a time limit of its own, and inherits what earlier ones have left of theirs. What
+they find is appended to FOLDER/log.jsonl as it comes, what they say to FOLDER/log.txt. What is not installed is named and skipped.
+--device emulated runs tiny parts of the first steps in the emulator. Exit code 1 when a check has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses as dc
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from gpu_log import Log
+from gpu_table import report
+
+HERE = pathlib.Path(__file__).parent
+GRACE = 5.0
+"""Seconds at the end for the table."""
+
+
+@dc.dataclass(frozen=True)
+class Step:
+    """A part with a process of its own."""
+
+    name: str
+    seconds: float
+    """Its limit; earlier steps leave it more."""
+    emulated: bool = False
+    """Whether a tiny part of it runs without a GPU."""
+
+
+STEPS = (
+    Step("versions", 30, emulated=True),
+    Step("wrappers", 30, emulated=True),
+    Step("cases", 110, emulated=True),
+    Step("zoo", 65, emulated=True),
+    Step("tune", 80),
+    Step("networks", 130),
+    Step("compiled", 90),
+)
+
+
+def limits(steps: Sequence[Step], index: int, left: float) -> float:
+    """Seconds for a step when so many are left for all: those that the later ones do not need, in proportion where there are too few."""
+    later = sum(step.seconds for step in steps[index + 1 :])
+    wanted = steps[index].seconds
+    return max(left - later, left * wanted / (wanted + later))
+
+
+def run_step(step: Step, command: Sequence[str], seconds: float, log: Log) -> str:
+    """ "done", or how it ended; its output is shown and kept as it comes."""
+    log.say(f"== {step.name}: at most {seconds:.0f} s")
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True, env=environment()
+    )
+    reader = threading.Thread(target=_copy, args=(process, log), daemon=True)
+    reader.start()
+    try:
+        code = process.wait(seconds)
+        outcome = "done" if code == 0 else "a check failed" if code == 1 else f"exit code {code}"
+    except subprocess.TimeoutExpired:
+        outcome = "time limit"
+    _end(process)
+    reader.join(2)
+    log.add(step.name, "outcome", outcome=outcome, seconds=round(time.monotonic() - started, 2))
+    log.say(f"== {step.name}: {outcome}, {time.monotonic() - started:.1f} s")
+    return outcome
+
+
+def environment() -> dict[str, str]:
+    """Of a step: it finds the project and the tests."""
+    folders = [str(HERE), str(HERE.parent / "src"), str(HERE.parent / "tests"), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders)), "PYTHONUNBUFFERED": "1"}
+
+
+def _copy(process: subprocess.Popen[str], log: Log) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        log.say(line.rstrip("\n"))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The step and whatever it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def command_for(step: Step, options: argparse.Namespace, seconds: float) -> list[str]:
+    """The step as a process of its own."""
+    command = [sys.executable, str(HERE / "gpu_steps.py"), step.name, "--out", options.out, "--device", options.device]
+    return [*command, "--seconds", f"{seconds:.0f}", *(["--quick"] if options.quick else [])]
+
+
+def chosen_steps(options: argparse.Namespace) -> list[Step]:
+    """In their order; without a GPU only those that the emulator can do."""
+    known = {step.name: step for step in STEPS}
+    names = options.steps.split(",") if options.steps else list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no steps {', '.join(unknown)}; expected some of {','.join(known)}")
+    return [step for step in STEPS if step.name in names and (step.emulated or options.device == "cuda")]
+
+
+def run(options: argparse.Namespace, command: Callable[[Step, argparse.Namespace, float], list[str]] = command_for) -> bool:
+    """All steps, then the table; whether nothing failed."""
+    log, steps = Log(options.out), chosen_steps(options)
+    end, outcomes = time.monotonic() + 60 * options.minutes - GRACE, list[str]()
+    for index, step in enumerate(steps):
+        seconds = limits(steps, index, max(end - time.monotonic(), 1.0))
+        outcomes.append(run_step(step, command(step, options, max(seconds - 2, 1.0)), seconds, log))
+    for line in report(log.records()):
+        log.say(line)
+    return set(outcomes) <= {"done"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every step ended well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="gpu_results", metavar="FOLDER")
+    parser.add_argument("--steps", default="", metavar="A,B,...")
+    parser.add_argument("--quick", action="store_true", help="a small part of every step")
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--device", choices=("cuda", "emulated"), default="cuda")
+    parser.add_argument("--report", metavar="FOLDER", help="only print the table of what was kept there")
+    options = parser.parse_args(arguments)
+    if options.report:
+        print("\n".join(report(Log(options.report).records())))
+        return 0
+    return 0 if run(options) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

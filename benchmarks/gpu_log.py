@@ -1,0 +1,44 @@
+"""What benchmarks/gpu.py finds, kept as it comes: one JSON object a line, and everything that was said as text."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+Record = dict[str, Any]
+"""At least "step" and "kind"."""
+
+
+class Log:
+    """Two files in a folder; several processes may append."""
+
+    def __init__(self, folder: str | pathlib.Path) -> None:
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, step: str, kind: str, **values: Any) -> None:
+        """Keep a record."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+
+    def say(self, line: str) -> None:
+        """Show and keep a line of text."""
+        print(line, flush=True)
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def records(self) -> list[Record]:
+        """Everything kept so far; a line that was cut off is left out."""
+        try:
+            lines = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        return [record for line in lines if (record := _parsed(line)) is not None]
+
+
+def _parsed(line: str) -> Record | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

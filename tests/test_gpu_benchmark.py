@@ -1,0 +1,204 @@
+"""benchmarks/gpu.py without a GPU: its steps and their limits, what is kept when one fails, its table, its floor, and PyTorch's twins."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_harness import TextKernel, needs_compiler
+
+import tilewright as tw
+from tilewright.backends.cuda.device import EmulatedDevice
+from tilewright.backends.cuda.emulator import build, memory
+from tilewright.backends.cuda.emulator import launch as emulator
+from tilewright.backends.cuda.kernel import Parameter
+from tilewright.engine.graph import Constant, Graph, Input
+from tilewright.engine.ops import Conv
+
+FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
+F4 = np.dtype(np.float32)
+OTHERS = ("resnet18", "resnet50", "efficientnet_b0", "densenet121", "vgg16", "unet")
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`program("gpu")` is the module benchmarks/gpu.py."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module
+    for path in FOLDER.glob("gpu*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def options(out: pathlib.Path, **given: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"out": str(out), "steps": "", "quick": False, "device": "cuda", "minutes": 9.0, **given})
+
+
+# steps
+
+
+def test_the_plan(program: Any, tmp_path: pathlib.Path) -> None:
+    gpu = program("gpu")
+    names = [step.name for step in gpu.chosen_steps(options(tmp_path))]
+    assert names == ["versions", "wrappers", "cases", "zoo", "tune", "networks", "compiled"]
+    assert sum(step.seconds for step in gpu.STEPS) <= 9 * 60 - gpu.GRACE
+    assert [s.name for s in gpu.chosen_steps(options(tmp_path, device="emulated"))] == ["versions", "wrappers", "cases", "zoo"]
+    assert [s.name for s in gpu.chosen_steps(options(tmp_path, steps="zoo,versions"))] == ["versions", "zoo"]
+    with pytest.raises(SystemExit, match="no steps nothing"):
+        gpu.chosen_steps(options(tmp_path, steps="nothing"))
+    assert set(importlib.import_module("gpu_steps").WHERE) == set(names)
+
+
+def test_steps_inherit_time_and_never_take_that_of_others(program: Any) -> None:
+    gpu = program("gpu")
+    steps = [gpu.Step("a", 10), gpu.Step("b", 20), gpu.Step("c", 30)]
+    assert gpu.limits(steps, 0, 60) == 10 and gpu.limits(steps, 1, 57) == 27 and gpu.limits(steps, 2, 41) == 41
+    assert gpu.limits(steps, 1, 25) == pytest.approx(10)
+
+
+def test_a_step_that_fails_or_hangs_loses_nothing(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = program("gpu")
+    monkeypatch.setattr(gpu, "STEPS", tuple(gpu.Step(name, 0.5) for name in ("good", "broken", "hanging", "last")))
+    say = "from gpu_log import Log; Log(r'{}').add('{}', 'version', name='{}', value=1); print('said')"
+    then = {"broken": "import os; os.abort()", "hanging": "import subprocess; subprocess.run(['sleep', '60'])"}
+
+    def command(step: Any, given: Any, seconds: float) -> list[str]:
+        return [sys.executable, "-c", f"{say.format(given.out, step.name, step.name)}\n{then.get(step.name, '')}"]
+
+    started = time.monotonic()
+    assert not gpu.run(options(tmp_path, minutes=(gpu.GRACE + 5) / 60), command)
+    assert time.monotonic() - started < 12
+    records = gpu.Log(tmp_path).records()
+    outcomes = {r["step"]: r["outcome"] for r in records if r["kind"] == "outcome"}
+    assert outcomes == {"good": "done", "broken": "exit code -6", "hanging": "time limit", "last": "done"}
+    assert [r["name"] for r in records if r["kind"] == "version"] == ["good", "broken", "hanging", "last"]
+    text = (tmp_path / "log.txt").read_text()
+    assert text.count("said") >= 3 and "- hanging: time limit" in text
+
+
+@needs_compiler
+def test_in_the_emulator(tmp_path: pathlib.Path) -> None:
+    """The program itself, all that runs without a GPU."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--device", "emulated", "--out", str(tmp_path), "--minutes", "3"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    passed = [r["name"] for r in records if r["kind"] == "check" and r["passed"]]
+    assert any("test_shuffles" in name for name in passed) and any("test_stages" in name for name in passed) and "lenet5 fp32" in passed
+    assert {r["name"] for r in records if r["kind"] == "ceiling"} == {"fp32"}
+
+
+# the emulated tests on a device
+
+
+@needs_compiler
+def test_launches_are_brought_to_a_device_and_back(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake device stands for a GPU; what is written outside an array is noticed, and poison arrives."""
+    plugin = program("gpu_pytest")
+    real_load, real_launch, device = build.kernel_libraries, emulator.launch, EmulatedDevice()
+    monkeypatch.setattr(device, "load", lambda kernels: list(zip(kernels, real_load(kernels), strict=True)))
+    bridge = plugin.install(device, monkeypatch.setattr)
+    launched = []
+
+    def on_device(launches: Any) -> None:
+        for (kernel, library), pointers in launches:
+            launched.append(pointers)
+            real_launch(library, kernel, pointers)
+
+    monkeypatch.setattr(bridge.stream, "launch", on_device)
+    given = (Parameter("x", F4), Parameter("y", F4, written=True))
+    x, y = memory.GuardedMemory(32 * 4, "x"), memory.GuardedMemory(31 * 4, "y")
+    x.bytes.view(F4)[:] = np.arange(32)
+    good = TextKernel(given, "if (threadIdx.x < 30) y[threadIdx.x] = x[threadIdx.x + 1] * 2;")
+    emulator.launch(build.kernel_libraries([good])[0], good, [x.address, y.address])
+    np.testing.assert_array_equal(y.bytes.view(F4)[:30], 2 * np.arange(1, 31))
+    assert np.isnan(y.bytes.view(F4)[30]) and bridge.launches == 1 and x.address not in launched[0]
+    bad = TextKernel(given, "y[threadIdx.x] = x[threadIdx.x];")
+    with pytest.raises(emulator.KernelFault, match="just outside y"):
+        emulator.launch(build.kernel_libraries([bad])[0], bad, [x.address, y.address])
+
+
+# figures
+
+
+def test_the_floor_of_a_layer_by_hand(program: Any) -> None:
+    floor = program("gpu_floor")
+    x = Input(name="x", shape=(2, 4, 6, 6))
+    graph = Graph((x,), (Conv(x, Constant(np.zeros((8, 4, 3, 3), np.float32))),), ("y",))
+    operations, elements = 2 * 2 * 8 * 16 * 4 * 9, 2 * 4 * 36 + 8 * 4 * 9 + 2 * 8 * 16
+    ceilings = floor.Ceilings(1e9, {"fp32": 1e9, "fp16": 1e12})
+    assert floor.floor_seconds(graph, "fp32", ceilings) == pytest.approx(operations / 1e9)
+    assert floor.floor_seconds(graph, "fp16", ceilings) == pytest.approx(2 * elements / 1e9)
+    kept = [{"kind": "ceiling", "name": "copy", "value": 2e12}, {"kind": "ceiling", "name": "fp16", "value": 5e14}]
+    assert floor.measured_ceilings(kept) == floor.Ceilings(2e12, {"fp32": 60e12, "tf32": 390e12, "fp16": 5e14})
+
+
+@pytest.mark.parametrize(("batch", "microseconds"), [(1, (138, 45, 23)), (8, (1092, 229, 115))])
+def test_the_floor_of_resnet50(program: Any, batch: int, microseconds: tuple[int, ...]) -> None:
+    """By an independent list of its layers."""
+    floor = program("gpu_floor")
+    graph = tw.load("resnet50", {"image": (batch, 3, 224, 224)})
+    found = [1e6 * floor.floor_seconds(graph, precision, floor.ASSUMED) for precision in ("fp32", "tf32", "fp16")]
+    assert found == pytest.approx(microseconds, rel=0.02)
+
+
+def test_the_table(program: Any) -> None:
+    table = program("gpu_table")
+    case = {"step": "networks", "network": "resnet18", "batch": 1, "precision": "fp32"}
+    records = [
+        {"step": "cases", "kind": "check", "name": "one", "passed": True, "why": ""},
+        {"step": "cases", "kind": "check", "name": "two", "passed": False, "why": "it differs"},
+        {"kind": "floor", "seconds": 50e-6, **case},
+        {"kind": "time", "engine": "tilewright", "samples": [90e-6, 100e-6, 200e-6], **case},
+        {"kind": "time", "engine": "eager", "samples": [500e-6], **case},
+        {"kind": "time", "engine": "graph", "samples": [150e-6], **case},
+    ]
+    lines = table.report(records)
+    assert "1 of 2 passed" in lines and "- cases: two FAILED: it differs" in lines
+    assert lines[-1] == "| resnet18 | 1 | fp32 | 100.0 | 500.0 | 150.0 | 1.50 | 50% |"
+    assert table.report([])
+
+
+def test_a_line_that_was_cut_off(program: Any, tmp_path: pathlib.Path) -> None:
+    log = program("gpu_log").Log(tmp_path)
+    log.add("a", "version", name="x", value=1)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": "b", "ki')
+    assert log.records() == [{"step": "a", "kind": "version", "name": "x", "value": 1}]
+
+
+def test_everybody_has_turns(program: Any) -> None:
+    calls = list[str]()
+    runners = {name: lambda name=name: calls.append(name) for name in "ab"}
+    samples = program("gpu_networks").turns(runners, rounds=2, window=0)
+    assert calls == [*"aaabbb", *"ab", *"ba"] and all(len(found) == 2 for found in samples.values())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch's twins need torch")
+@pytest.mark.torch
+@pytest.mark.parametrize("folded", [pytest.param(False, marks=pytest.mark.sweep), True])
+@pytest.mark.parametrize("name", ["mobilenet_v2", *(pytest.param(n, marks=pytest.mark.sweep) for n in OTHERS)])
+def test_twins_in_pytorch(program: Any, name: str, folded: bool, rng: np.random.Generator) -> None:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    from tilewright.engine.compiler import optimize
+
+    shape = (1, 1, 188, 188) if name == "unet" else (2, 3, 40, 48)
+    graph = tw.load(name, {"image": shape})
+    x = rng.standard_normal(shape).astype(np.float32)
+    names = ["fold_constants", *(["fold_batchnorm", "fold_constants"] if folded else [])]
+    module = program("gpu_torch").torch_module(optimize(graph, names))
+    with torch.inference_mode():
+        (found,) = module(torch.from_numpy(x).to(memory_format=torch.channels_last))
+    wanted = tw.compile(graph)(x)
+    assert np.abs(found.numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
