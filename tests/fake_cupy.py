@@ -93,7 +93,7 @@ class FakeCupy(types.ModuleType):
         if getattr(self.local, "capturing", None):
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
         self.events.append(f"alloc {nbytes}")
-        return Pointer(GuardedMemory(nbytes))
+        return Pointer(GuardedMemory(nbytes), device=getattr(self.local, "device", 0))
 
     def RawModule(self, path: str) -> Any:  # noqa: N802 - CuPy's name
         """A module with the one function whose name the file holds."""
@@ -132,15 +132,15 @@ class FakeCupy(types.ModuleType):
 class Pointer:
     """As cupy.cuda.MemoryPointer."""
 
-    def __init__(self, memory: GuardedMemory, offset: int = 0) -> None:
-        self.memory, self.offset = memory, offset
+    def __init__(self, memory: GuardedMemory, offset: int = 0, device: int = 0) -> None:
+        self.memory, self.offset, self.device = memory, offset, device
 
     @property
     def ptr(self) -> int:
         return self.memory.address + self.offset
 
     def __add__(self, offset: int) -> Pointer:
-        return Pointer(self.memory, self.offset + offset)
+        return Pointer(self.memory, self.offset + offset, self.device)
 
     def bytes(self, nbytes: int) -> np.ndarray:
         return self.memory.bytes[self.offset : self.offset + nbytes]
@@ -220,6 +220,7 @@ class Stream:
 
     def __init__(self, cupy: FakeCupy, non_blocking: bool = False) -> None:
         self.cupy, self.non_blocking = cupy, non_blocking
+        self.device = getattr(cupy.local, "device", 0)
         self.work: list[Callable[[], None]] = []
         self.captured: list[tuple[str, Callable[[], None]]] | None = None
         self._lock = threading.RLock()

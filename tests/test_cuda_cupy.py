@@ -171,6 +171,8 @@ def test_another_gpu_s_array(monkeypatch: pytest.MonkeyPatch, rng: np.random.Gen
     with pytest.raises(ModelError, match="an array is on GPU 0, the model on GPU 1"):
         session.run({**inputs, "x": cupy.array(inputs["x"])})
     assert_same(session.run(inputs), inputs)
+    (context,) = session.executable._contexts  # pyright: ignore[reportAttributeAccessIssue]
+    assert {memory.pointer.device for memory in context.memories} == {1} == {context.stream.stream.device}
 
 
 def test_a_plan_keeps_no_weights_here(cupy: FakeCupy) -> None:
