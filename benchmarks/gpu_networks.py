@@ -22,6 +22,8 @@ NETWORKS = {
 }  # fmt: skip
 """Models and one image; U-Net has no padding and gets an extent that it can halve four times."""
 OURS = "tilewright"
+PEERS = "cuda"
+"""Where PyTorch runs."""
 
 
 @dc.dataclass(frozen=True)
@@ -154,8 +156,8 @@ def peer(way: Callable[..., Any], case: Case, graph: Any, x: np.ndarray, folded:
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = case.precision == "tf32"
     dtype = torch.float16 if case.precision == "fp16" else torch.float32
-    module = module.to("cuda", dtype, memory_format=torch.channels_last)
-    given = torch.from_numpy(x).to("cuda", dtype, memory_format=torch.channels_last)
+    module = module.to(PEERS, dtype, memory_format=torch.channels_last)
+    given = torch.from_numpy(x).to(PEERS, dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
         (found,) = module(given)
         error = np.abs(found.float().cpu().numpy() - wanted).max() / np.abs(wanted).max()

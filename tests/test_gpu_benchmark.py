@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_harness import TextKernel, needs_compiler
+from cuda_harness import TextKernel, check_compiles, needs_compiler, needs_nvrtc
 
 import tilewright as tw
+from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.device import EmulatedDevice
 from tilewright.backends.cuda.emulator import build, memory
 from tilewright.backends.cuda.emulator import launch as emulator
@@ -152,6 +153,14 @@ def test_the_floor_of_resnet50(program: Any, batch: int, microseconds: tuple[int
     assert found == pytest.approx(microseconds, rel=0.02)
 
 
+@needs_nvrtc
+def test_the_kernel_that_measures_arithmetic(program: Any) -> None:
+    """Its sums stay in registers, and none is left out."""
+    kernel = program("gpu_ceilings").MultiplyAdds(132, 400)
+    check_compiles(kernel, [ARCHITECTURES["sm_75"], ARCHITECTURES["sm_90"]])
+    assert kernel.operations == 2 * 16 * 64 * 400 * 256 * 132
+
+
 def test_the_table(program: Any) -> None:
     table = program("gpu_table")
     case = {"step": "networks", "network": "resnet18", "batch": 1, "precision": "fp32"}
@@ -182,6 +191,25 @@ def test_everybody_has_turns(program: Any) -> None:
     runners = {name: lambda name=name: calls.append(name) for name in "ab"}
     samples = program("gpu_networks").turns(runners, rounds=2, window=0)
     assert calls == [*"aaabbb", *"ab", *"ba"] and all(len(found) == 2 for found in samples.values())
+
+
+@needs_compiler
+def test_a_network_is_tuned_and_measured(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake device instead of a GPU, and PyTorch, where it is installed, on the processor."""
+    monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "cache"))
+    networks, steps = program("gpu_networks"), program("gpu_steps")
+    monkeypatch.setattr(networks, "NETWORKS", {"lenet5": (1, 28, 28)})
+    monkeypatch.setattr(networks, "PEERS", "cpu")
+    task = steps.Task("networks", str(tmp_path), "emulated", 60, True)
+    case = networks.Case("lenet5", 1, "fp32")
+    networks._tune(task, case, 0.01)
+    assert list(json.loads((tmp_path / "tuned.json").read_text())) == ["emulated sm_90"]
+    has_torch = importlib.util.find_spec("torch") is not None
+    monkeypatch.setattr(networks, "turns", lambda runners: {name: [runner() or 1e-3] for name, runner in runners.items()})
+    networks.measure(task, case, {"eager": lambda torch, module, given: lambda: module(given) and None} if has_torch else {})
+    assert not task.failures
+    lines = program("gpu_table").report(task.log.records())
+    assert lines[-1].startswith("| lenet5 | 1 | fp32 | 1000.0 |") and ("| eager |" in lines[-3]) == has_torch
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch's twins need torch")
