@@ -24,8 +24,10 @@ def import_cupy() -> Any:
     """CuPy with a GPU that it can use. Raises MachineError saying what is missing."""
     try:
         import cupy  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise missing_package(error.name or "cupy", "the cuda backend") from error
     except ImportError as error:
-        raise missing_package("cupy", "the cuda backend") from error
+        raise MachineError(f"the cuda backend cannot load CuPy: {error}") from error
     if not cupy.cuda.is_available():
         raise MachineError(
             "the cuda backend found no NVIDIA GPU: either there is none, or its driver is missing or older than CUDA "
