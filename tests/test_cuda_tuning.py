@@ -178,7 +178,7 @@ def test_the_table_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     device = PretendedDevice(prefers(wanted, 0.2))
     tiles(graph, device)
     answers = tuning.store_for(device).read()
-    assert tuning.shipped() == json.loads(tuning.TABLE.read_text()) and tuning.shipped_schedules(EmulatedDevice("sm_80")) is RULE
+    assert tuning.shipped() == json.loads(tuning.TABLE.read_text()) and tuning.shipped_schedules(device) is RULE
     monkeypatch.setattr(tuning, "shipped", lambda: {device.name: answers})
     machine = Machine(device.architecture, schedules=tuning.shipped_schedules(device))
     steps = CudaExecutable(assign_layouts(graph), machine, device).steps
