@@ -66,21 +66,15 @@ def versions(task: Task) -> None:
             task.add("version", name=package, value=importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             task.skip(f"{package} is not installed")
-    device = device_of(task)
+    device = task.attempt("the device", task.find_device)
+    if device is None:
+        return
     task.add("version", name="device", value=device.name)
     small = task.quick or task.device != "cuda"
     task.attempt("multiply-adds", lambda: _ceiling(task, "fp32", *multiply_adds(device, *(2, 1) if small else (132 * 16, 400))))
     if task.device == "cuda":
         task.attempt("copy", lambda: _ceiling(task, "copy", *copies(device, 2**26 if small else 2**31)))
         products(task, 1024 if small else 8192)
-
-
-def device_of(task: Task) -> Any:
-    """The GPU, or the one that is not there."""
-    from tilewright.engine import plugins
-    from tilewright.engine.backend import Options
-
-    return plugins.load("backends", task.backend)(Options()).device
 
 
 def _ceiling(task: Task, name: str, amount: float, seconds: float) -> None:

@@ -41,6 +41,13 @@ class Task:
         """Its name as a plug-in."""
         return "cuda" if self.device == "cuda" else "cuda_emulated"
 
+    def find_device(self) -> Any:
+        """The GPU, or the one that is not there. Raises MachineError saying what is missing."""
+        from tilewright.engine import plugins
+        from tilewright.engine.backend import Options
+
+        return plugins.load("backends", self.backend)(Options()).device
+
     def add(self, kind: str, **values: Any) -> None:
         """Keep a record."""
         self.log.add(self.step, kind, **values)
@@ -76,7 +83,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     task = Task(options.step, options.out, options.device, options.seconds, options.quick)
-    getattr(importlib.import_module(WHERE[options.step]), options.step)(task)
+    if options.step == "versions" or task.attempt("the device", task.find_device) is not None:
+        getattr(importlib.import_module(WHERE[options.step]), options.step)(task)
     return 1 if task.failures else 0
 
 
