@@ -8,19 +8,20 @@ import math
 import numpy as np
 import pytest
 from cpu_harness import assert_close, expected, operand
-from cuda_harness import NodeRun, check_compiles, needs_compiler, needs_nvrtc
+from cuda_harness import NodeRun, TextKernel, check_compiles, load_kernels, needs_compiler, needs_nvrtc
 from cuda_products import F2, F4, FIRST, PRECISIONS, SECOND, SM_90, SUM, TOLERANCE, kernel_of, sampled
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
+from tilewright.backends.cuda.convolution import lower_convolution
 from tilewright.backends.cuda.emulator.launch import BASIC
 from tilewright.backends.cuda.gemm import lower_matmul
 from tilewright.backends.cuda.gemm_call import with_tile
-from tilewright.backends.cuda.kernel import Call, Machine, NoKernel
+from tilewright.backends.cuda.kernel import Call, Extent, Machine, NoKernel, launchable, lower
 from tilewright.backends.cuda.schedule import Tile
 from tilewright.engine.expression import Expression, apply
-from tilewright.engine.graph import Constant, Node
-from tilewright.engine.ops import MatMul
+from tilewright.engine.graph import Constant, Input, Node
+from tilewright.engine.ops import Conv, MatMul
 from tilewright.engine.tensor import Blocked
 
 
@@ -102,6 +103,15 @@ def check(case: Case, precision: str, tile: Tile | None = None) -> list[Call]:
     return run.calls
 
 
+@dc.dataclass(frozen=True)
+class TallKernel(TextKernel):
+    """One with too many blocks along y."""
+
+    @property
+    def grid(self) -> Extent:
+        return 1, 65536, 1
+
+
 @needs_compiler
 @pytest.mark.parametrize(("case", "precision"), sampled([(c, p) for c in CASES for p in PRECISIONS], 3))
 def test_products(case: Case, precision: str) -> None:
@@ -115,7 +125,7 @@ def test_splits(splits: int, precision: str) -> None:
     parts = (8, 8) if precision == "fp32" else (2, 1)
     case = Case((2, 3, 35, 520), (2, 3, 520, 40), computed=splits == 5, epilogue=apply("tanh", SUM))
     (call,) = check(case, precision, Tile(32, 32, 32, 3, parts, splits))
-    assert call.kernel.grid == (2, 2 * 6, splits)
+    assert call.kernel.grid == (2 * 6, 2, splits)
 
 
 def test_rows_of_a_stack_are_rows_of_one_product(rng: np.random.Generator) -> None:
@@ -123,6 +133,30 @@ def test_rows_of_a_stack_are_rows_of_one_product(rng: np.random.Generator) -> No
         (call,) = lower_matmul(node_of(case, "fp32", rng)[0], Machine(SM_90))
         kernel = call.kernel
         assert isinstance(kernel, ImplicitGemmKernel) and (kernel.stack, kernel.left.rows) == (stack, rows)
+
+
+def given(name: str, *shape: int) -> Input:
+    return Input(name=name, shape=shape)
+
+
+def test_large_stacks_go_along_the_longest_axis_of_the_grid() -> None:
+    """Only the first one takes more than 65535 blocks."""
+    load_kernels()
+    (call,) = lower(MatMul(given("a", 70_000, 2, 4), given("b", 70_000, 4, 3)), Machine(SM_90))
+    assert call.kernel.grid == (70_000, 1, 1)
+    with pytest.raises(NoKernel, match="in a grid of"):
+        launchable([Call(TallKernel((), ""), {})])
+
+
+def test_indices_count_the_padding_lanes_and_the_whole_stack() -> None:
+    """What is read has more than 2**31 elements as a whole, or with its padding only."""
+    last, weight = Blocked(1, 4), Constant(data=np.zeros((1, 1, 1, 1), np.float32))
+    wide = Conv(Input(name="x", shape=(1, 1, 2**15, 2**14 + 64), layout=last), weight, strides=(64, 64), layout=last)
+    with pytest.raises(NoKernel, match="index of 32 bits"):
+        lower_convolution(wide, Machine(SM_90))
+    stacked = MatMul(given("a", 8, 2**14, 2**14 + 1), given("b", 8, 2**14 + 1, 2))
+    with pytest.raises(NoKernel, match="index of 32 bits"):
+        lower_matmul(stacked, Machine(SM_90))
 
 
 def test_declined(rng: np.random.Generator) -> None:

@@ -11,40 +11,22 @@ import numpy as np
 from ...engine.ops import ArgReduce
 from ..common.cuda_functions import convert, literal, loaded, memory_type
 from .elements import check_plain, coordinates, lines, weighted
-from .kernel import Call, Extent, Kernel, Machine, Parameter, lowers
-from .lanes import Lanes, accumulator, lanes_for
-from .reduce import Span, accumulated_dtype, is_along, spans_of
+from .kernel import Call, Machine, Parameter, lowers
+from .lanes import accumulator, lanes_for
+from .reduce import LineKernel, Span, accumulated_dtype, is_along, spans_of
 
 
 @dc.dataclass(frozen=True)
-class ArgReduceKernel(Kernel):
+class ArgReduceKernel(LineKernel):
     """y[kept] = the index of the extreme among x[kept, 0 .. extent]. NaN is more extreme than any number."""
 
     sign: str
     """">" or "<"."""
-    dtype: np.dtype
     last: bool
-    kept: tuple[Span, ...]
-    extent: int
-    stride: int
-    lanes: Lanes
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return Parameter("x", self.dtype), Parameter("y", np.dtype(np.int64), written=True)
-
-    @property
-    def items(self) -> int:
-        """Results."""
-        return math.prod(span.extent for span in self.kept)
-
-    @property
-    def grid(self) -> Extent:
-        return -(-self.items // self.lanes.items), 1, 1
-
-    @property
-    def block(self) -> Extent:
-        return self.lanes.block
 
     @property
     def shared(self) -> int:
@@ -92,5 +74,5 @@ def lower_arg_reduce(node: ArgReduce, machine: Machine) -> list[Call]:
     (row,) = reduced or [Span(1, 1)]
     lanes = lanes_for(math.prod(span.extent for span in kept), row.extent, "lanes" if is_along(kept, reduced) else "items")
     sign = ">" if node.kind == "max" else "<"
-    kernel = ArgReduceKernel(sign, x.dtype, node.last_index, tuple(kept), row.extent, row.x, lanes)
+    kernel = ArgReduceKernel(x.dtype, tuple(kept), row.extent, row.x, lanes, sign, node.last_index)
     return [Call(kernel, {"x": node.x, "y": node})]

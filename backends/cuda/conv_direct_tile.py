@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 
-MULTIPROCESSORS = 132
-"""Of the largest GPUs."""
+from .schedule import MULTIPROCESSORS
+
 LOAD_COST = 0.5
 """Of a number read from shared memory, in multiply-adds."""
 TRAFFIC_COST = 0.16

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...engine.expression import Expression
 from ..common.space import Dimension
-from .gemm_epilogue import Epilogue, Side, offset_text, sum_splits
+from .gemm_epilogue import Side, TiledEpilogue, offset_text, sum_splits
 from .gemm_tile import Columns, Copying, Gather, begin_left, copy_left, copy_right
 from .kernel import Extent, Kernel, Parameter
 from .product import Product
@@ -65,7 +65,7 @@ class ImplicitGemmKernel(Kernel):
 
     @property
     def grid(self) -> Extent:
-        return self.row_tiles, self.column_tiles * self.stack, self.tile.splits
+        return self.row_tiles * self.stack, self.column_tiles, self.tile.splits
 
     @property
     def block(self) -> Extent:
@@ -123,21 +123,21 @@ class ImplicitGemmKernel(Kernel):
     def _lines(self) -> Iterator[str]:
         tile, product = self.tile, self.inner
         yield "SHARED_MEMORY(shared);"
-        yield f"const int thread = threadIdx.x, first_row = blockIdx.x * {tile.rows};"
+        yield f"const int thread = threadIdx.x, first_column = blockIdx.y * {tile.columns};"
         if self.batch:
-            yield f"const int number = blockIdx.y / {self.column_tiles}, first_column = blockIdx.y % {self.column_tiles} * {tile.columns};"
+            yield f"const int number = blockIdx.x / {self.row_tiles}, first_row = blockIdx.x % {self.row_tiles} * {tile.rows};"
             names = ["x", "w", "y", *(f"side{i}" for i in range(len(self.sides)))]
             yield from (f"{name} += {offset_text('number', self.batch, i)};" for i, name in enumerate(names))
         else:
-            yield f"const int first_column = blockIdx.y * {tile.columns};"
+            yield f"const int first_row = blockIdx.x * {tile.rows};"
         yield from self._stages()
         yield from product.begin()
         yield from self._pipeline()
         if tile.splits > 1:
-            yield from sum_splits(product, tile.splits, self.row_tiles)
+            yield from sum_splits(product, tile.splits, self.grid[0])
         rows = self.left.rows
         dtype = self.x_dtype
-        end = Epilogue(product, self.epilogue, dtype, self.sides, self.result, self.rows, rows, self.right.columns, self.stored)
+        end = TiledEpilogue(product, self.epilogue, dtype, self.sides, self.result, self.rows, rows, self.right.columns, self.stored)
         yield from end.text()
 
     def _stages(self) -> Iterator[str]:

@@ -18,6 +18,7 @@ from ..common.cuda_expression import loaded, memory_type
 from .elements import check_size, coordinates, lines, strides_of
 from .epilogue import Epilogue
 from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
+from .schedule import MULTIPROCESSORS
 from .sliding import Window
 
 THREADS = 128
@@ -25,8 +26,8 @@ VECTOR = 4
 """Channels of a vector."""
 MOST_CHANNELS = 4
 MOST_SHARED = 48 * 1024
-BLOCKS_WANTED = 132
-"""One for each multiprocessor of the largest GPUs; more of them would mostly read weights."""
+BLOCKS_WANTED = MULTIPROCESSORS
+"""More of them would mostly read weights."""
 MOST_REGISTERS = 144
 """Numbers that a thread holds: sums, inputs and weights."""
 RUNS = ((8, 2), (4, 4), (4, 2), (2, 2), (1, 2), (1, 1))

@@ -10,42 +10,24 @@ import numpy as np
 from ...engine.ops import CumSum
 from ..common.cuda_functions import PRINTERS, convert, loaded, memory_type, stored
 from .elements import check_plain, coordinates, lines, weighted
-from .kernel import Call, Extent, Kernel, Machine, Parameter, lowers
-from .lanes import Lanes, accumulator, lanes_for
-from .reduce import Span, accumulated_dtype, spans_of
+from .kernel import Call, Machine, Parameter, lowers
+from .lanes import accumulator, lanes_for
+from .reduce import LineKernel, Span, accumulated_dtype, spans_of
 
 LEAST_PIECE = 8
 """Elements that are worth a lane."""
 
 
 @dc.dataclass(frozen=True)
-class CumSumKernel(Kernel):
+class CumSumKernel(LineKernel):
     """y[kept, i] = sum of x[kept, j] over j <= i, or j < i where `exclusive`; with `reverse` from the other end."""
 
-    dtype: np.dtype
     exclusive: bool
     reverse: bool
-    kept: tuple[Span, ...]
-    extent: int
-    stride: int
-    lanes: Lanes
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return Parameter("x", self.dtype), Parameter("y", self.dtype, written=True)
-
-    @property
-    def items(self) -> int:
-        """Lines."""
-        return math.prod(span.extent for span in self.kept)
-
-    @property
-    def grid(self) -> Extent:
-        return -(-self.items // self.lanes.items), 1, 1
-
-    @property
-    def block(self) -> Extent:
-        return self.lanes.block
 
     @property
     def shared(self) -> int:
@@ -102,5 +84,5 @@ def lower_cumsum(node: CumSum, machine: Machine) -> list[Call]:
     (row,) = reduced or [Span(1, 1)]
     steps = -(-row.extent // LEAST_PIECE)
     lanes = lanes_for(math.prod(span.extent for span in kept), steps, "items" if row.x > 1 else "lanes")
-    kernel = CumSumKernel(x.dtype, node.exclusive, node.reverse, tuple(kept), row.extent, row.x, lanes)
+    kernel = CumSumKernel(x.dtype, tuple(kept), row.extent, row.x, lanes, node.exclusive, node.reverse)
     return [Call(kernel, {"x": node.x, "y": node})]

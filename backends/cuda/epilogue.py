@@ -158,7 +158,8 @@ class Epilogue:
         if whole and self._in_vectors(extra, width):
             return f"extra{i}_all.at[v]"
         at = f"extra{i} + ({weighted(place, strides)})"
-        v = f"({place[self.axis]} + v < {self.channels} ? v : 0)" if has_padding else "v"
+        channel = place[self.axis]
+        v = f"({channel} + v < {self.channels} ? v : -({channel}))" if has_padding else "v"
         return f"({at})[{v} * {step}]" if step else f"*({at})"
 
 

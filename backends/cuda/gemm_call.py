@@ -14,6 +14,7 @@ from ...engine.ops import Conv, ConvTranspose, MatMul
 from ..common.cuda_expression import unsupported
 from ..common.space import Dimension, broadcast_strides, collapse, physical_strides
 from .conv_implicit_gemm import ImplicitGemmKernel
+from .elements import MOST_ELEMENTS, check_size
 from .gemm_epilogue import Side
 from .gemm_tile import Columns, Gather
 from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table
@@ -21,11 +22,7 @@ from .pack import packed_dtype, padded_bias
 from .schedule import GemmProblem, Tile, best_tiles, choose_tile
 
 F2, F4 = np.dtype(np.float16), np.dtype(np.float32)
-MOST_ELEMENTS = 2**31 - 2**16
-"""Indices are of 32 bits."""
 TILES_TO_MEASURE = 12
-MOST_IN_Y = 65535
-"""Blocks along the grid's second axis."""
 
 
 def product_for(node: Node, machine: Machine) -> str:
@@ -89,8 +86,7 @@ class Positions:
     def strided(self, value: Node) -> Strided:
         """The result itself, or an operand that is broadcast to it. Raises NoKernel where layouts do not fit."""
         kind, node = value.type, self.node
-        if kind.size > MOST_ELEMENTS:
-            raise NoKernel(f"{kind} has more elements than an index of 32 bits counts")
+        check_size(kind)
         found = physical_strides(kind) if value is node else broadcast_strides(kind, node.type)
         strides = [stride // kind.dtype.itemsize for stride in found]
         first = self.first or (0,) * len(self.dimensions)
@@ -133,6 +129,7 @@ def product_call(node: Tiled, machine: Machine, product: str, operands: Operands
     epilogue = with_bias(node.epilogue, node.bias is not None, len(node.extras))
     if reason := unsupported(epilogue, [dtype, *(side.carried for side in sides)]):
         raise NoKernel(reason)
+    check_size(*(value.type for value in node.operands[:2]))
     check_sizes(operands)
     space = collapse(Dimension(n, tuple(v.rows[i] for v in (y, *sides))) for i, n in enumerate(at.extents))
     batch = [dc.replace(d, strides=(*d.strides, *(v.batch[i] for v in (y, *sides)))) for i, d in enumerate(at.batch)]
@@ -152,10 +149,7 @@ def product_call(node: Tiled, machine: Machine, product: str, operands: Operands
     )
     arguments = {"x": operands.x, "w": operands.w, "y": y.argument, **{f"side{i}": side.argument for i, side in enumerate(sides)}}
     problem = GemmProblem(product, operands.left.rows, stored, operands.left.depth, kernel.stack)
-    call = with_tile(kernel, arguments, asked_tile(problem, machine))
-    if call.kernel.grid[1] > MOST_IN_Y:
-        raise NoKernel(f"a stack of {kernel.stack} products is too large for one launch")
-    return call
+    return with_tile(kernel, arguments, asked_tile(problem, machine))
 
 
 def asked_tile(problem: GemmProblem, machine: Machine) -> Tile:

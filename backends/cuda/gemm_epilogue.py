@@ -68,8 +68,13 @@ def sum_splits(product: Product, splits: int, tiles: int) -> list[str]:
 
 
 @dc.dataclass(frozen=True)
-class Epilogue:
-    """y[m, n] = expression(sum[m, n], sides...) for the positions m and columns n of a block."""
+class TiledEpilogue:
+    """y[m, n] = expression(sum[m, n], sides...) for the positions m and columns n of a block.
+
+    `epilogue.Epilogue` says the same for kernels whose threads know the place of a sum along every logical axis. A tile knows only
+    the number of a position, which goes through a space of collapsed dimensions, phases and stacks included, and one thread holds
+    vectors of many positions: offsets are computed once for a position, sides are read once for a vector.
+    """
 
     product: Product
     expression: Expression

@@ -18,8 +18,8 @@ from ..common.cuda_expression import loaded, memory_type
 from .elements import BLOCKS_WANTED, WIDEST, check_plain, check_size, coordinates, lines
 from .epilogue import Epilogue
 from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
+from .lanes import WARP
 
-WARP = 32
 WARPS = 4
 """Of a block."""
 MOST_ROWS = 8

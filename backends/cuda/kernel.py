@@ -141,6 +141,8 @@ class Machine:
 
 
 Lowering = Callable[..., list[Call]]
+MOST_BLOCKS = 2**31 - 1, 65535, 65535
+"""Of a grid, along each axis."""
 LOWERINGS: dict[type[Node], list[Lowering]] = {}
 PLACE = by_module(KERNELS)
 
@@ -162,6 +164,14 @@ def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
     return register
 
 
+def launchable(calls: list[Call]) -> list[Call]:
+    """The calls, or NoKernel where one has more blocks than a grid may have along an axis."""
+    for call in calls:
+        if any(blocks > most for blocks, most in zip(call.kernel.grid, MOST_BLOCKS, strict=True)):
+            raise NoKernel(f"{call.kernel.family} in a grid of {call.kernel.grid} blocks")
+    return calls
+
+
 def lower(node: Node, machine: Machine) -> list[Call]:
     """The calls of the first lowering that takes the node, none for an empty result; NoKernel with every reason otherwise."""
     if all(kind.size == 0 for kind in node.types):
@@ -169,7 +179,7 @@ def lower(node: Node, machine: Machine) -> list[Call]:
     reasons = []
     for lowering in LOWERINGS.get(type(node), []):
         try:
-            return lowering(node, machine)
+            return launchable(lowering(node, machine))
         except NoKernel as declined:
             reasons.append(str(declined))
     raise NoKernel("; ".join(reasons) or f"no kernel for {node.opname}")

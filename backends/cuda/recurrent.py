@@ -18,11 +18,11 @@ from ...engine.ops.recurrent import DIRECTIONS, GRU, LSTM, RNN, Recurrent, activ
 from ..common.cuda_expression import print_expression, unsupported
 from ..common.cuda_functions import literal, loaded, memory_type, register_type, stored
 from ..common.storage import result_offset
-from .elements import WIDEST, check_plain, lines
+from .elements import MOST_ELEMENTS, WIDEST, check_plain, lines
 from .kernel import Address, Argument, Call, Extent, Kernel, Machine, NoKernel, Parameter, Scratch, lowers
+from .lanes import WARP
 from .reduce import accumulated_dtype
 
-WARP = 32
 ROWS = 8
 """Rows of x that a warp multiplies with a row of the weights at once."""
 OPTIONAL = ("bias", "lengths", "hidden", "cell", "peephole")
@@ -257,6 +257,8 @@ def lower_recurrent(node: Recurrent, machine: Machine) -> list[Call]:
     if 0 in (time, batch, extent, node.x.type.shape[2]):
         raise NoKernel("a recurrent layer without steps, sequences, features or state")
     project = ProjectKernel(dtype, time * batch, node.x.type.shape[2], directions, node.gates * extent, node.bias is not None)
+    if project.rows * directions * project.outputs > MOST_ELEMENTS:
+        raise NoKernel("more products of x than an index of 32 bits counts")
     products = Scratch(project.rows * directions * project.outputs * accumulated_dtype("sum", dtype).itemsize)
     bias: dict[str, Argument] = {} if node.bias is None else {"bias": node.bias}
     groups = [(0, directions)] if len(set(activations)) == 1 else [(d, 1) for d in range(directions)]

@@ -146,6 +146,30 @@ class ReduceKernel(Kernel):
         return stored(convert(value, self.accumulated, self.y_dtype), self.y_dtype)
 
 
+@dc.dataclass(frozen=True)
+class LineKernel(Kernel):
+    """A kernel whose lanes share lines of x: `extent` elements, `stride` from each other, for every place in `kept`."""
+
+    dtype: np.dtype
+    kept: tuple[Span, ...]
+    extent: int
+    stride: int
+    lanes: Lanes
+
+    @property
+    def items(self) -> int:
+        """Lines."""
+        return math.prod(span.extent for span in self.kept)
+
+    @property
+    def grid(self) -> Extent:
+        return -(-self.items // self.lanes.items), 1, 1
+
+    @property
+    def block(self) -> Extent:
+        return self.lanes.block
+
+
 @lowers(Reduce)
 def lower_reduce(node: Reduce, machine: Machine) -> list[Call]:
     """One kernel, or two where there are few results of many elements each."""

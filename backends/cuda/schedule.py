@@ -53,6 +53,7 @@ DEPTHS = {"fp32": (32,), "tf32": (32, 16), "tf32x3": (32, 16), "bf16": (32,), "f
 STAGES = (4, 3, 2)
 
 MULTIPROCESSORS = 132
+"""Of the largest GPUs."""
 RATE = {"fp32": 128, "tf32": 640, "tf32x3": 210, "bf16": 1200, "fp16": 1280}
 """Multiply-adds that a multiprocessor does in a cycle when nothing holds it up."""
 EFFICIENCY = {(128, 128): 0.85, (128, 64): 0.75, (64, 128): 0.75, (64, 64): 0.65, (64, 32): 0.5, (32, 64): 0.5, (32, 32): 0.4}

@@ -6,47 +6,27 @@ import dataclasses as dc
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from ...engine.ops import Softmax
 from ..common.cuda_functions import PRINTERS, literal, loaded, memory_type, register_type, stored
 from .elements import coordinates, lines, padding_of, weighted
-from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, lowers
-from .lanes import Lanes, lanes_for
-from .reduce import Span, is_along, spans_of
+from .kernel import Call, Machine, NoKernel, Parameter, lowers
+from .lanes import lanes_for
+from .reduce import LineKernel, Span, is_along, spans_of
 
 MOST_HELD = 16
 """Elements of a lane up to which they stay in registers; more are read again."""
 
 
 @dc.dataclass(frozen=True)
-class SoftmaxKernel(Kernel):
+class SoftmaxKernel(LineKernel):
     """y = exp(x - max x) / sum of exp(x - max x), or its logarithm, along `extent` elements; after them come `padding` lanes."""
 
-    dtype: np.dtype
     log: bool
-    kept: tuple[Span, ...]
-    extent: int
-    stride: int
     padding: int
-    lanes: Lanes
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return Parameter("x", self.dtype), Parameter("y", self.dtype, written=True)
-
-    @property
-    def items(self) -> int:
-        """Rows."""
-        return math.prod(span.extent for span in self.kept)
-
-    @property
-    def grid(self) -> Extent:
-        return -(-self.items // self.lanes.items), 1, 1
-
-    @property
-    def block(self) -> Extent:
-        return self.lanes.block
 
     @property
     def shared(self) -> int:
@@ -113,5 +93,5 @@ def lower_softmax(node: Softmax, machine: Machine) -> list[Call]:
     kept, reduced = spans_of(x, y, (node.axis,))
     (row,) = reduced or [Span(1, 1)]
     lanes = lanes_for(math.prod(span.extent for span in kept), row.extent, "lanes" if is_along(kept, reduced) else "items")
-    kernel = SoftmaxKernel(x.dtype, node.log, tuple(kept), row.extent, row.x, padding_of(y)[node.axis], lanes)
+    kernel = SoftmaxKernel(x.dtype, tuple(kept), row.extent, row.x, lanes, node.log, padding_of(y)[node.axis])
     return [Call(kernel, {"x": node.x, "y": node})]
