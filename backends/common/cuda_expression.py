@@ -50,10 +50,6 @@ class Printed:
     statements: tuple[str, ...]
     value: str
 
-    def indented(self, spaces: int = 2) -> str:
-        """The statements as lines."""
-        return "".join(f"{' ' * spaces}{statement}\n" for statement in self.statements)
-
 
 def print_expression(expression: Expression, values: Sequence[str], dtypes: Sequence[np.dtype], prefix: str = "t") -> Printed:
     """The expression over values of these dtypes, given as texts that may be written twice: names, usually.

@@ -42,18 +42,13 @@ class Architecture:
         return self.number >= 80
 
     @property
-    def has_tf32(self) -> bool:
-        """Whether tensor cores multiply TF32."""
-        return self.number >= 80
-
-    @property
-    def has_bf16(self) -> bool:
-        """Whether tensor cores multiply bfloat16."""
+    def has_wide_products(self) -> bool:
+        """Whether tensor cores multiply TF32 and bfloat16."""
         return self.number >= 80
 
     def supports(self, precision: str) -> bool:
         """Whether a kernel in this precision can run: "fp32", "tf32x3", "tf32", "fp16" or "bf16"."""
-        return precision in ("fp32", "fp16") or self.has_bf16
+        return precision in ("fp32", "fp16") or self.has_wide_products
 
     def registers_for(self, threads: int) -> int:
         """Most registers of each thread that let a block of so many threads start at all; they are handed out by 8."""
