@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.memory import Buffer, aligned, assign, lower_bound
@@ -104,13 +105,17 @@ def concat_offsets(node: Concat) -> list[int | None]:
 
 
 class Storage:
-    """The location of every value of a graph whose steps run in the order of its nodes; each is a multiple of `alignment`."""
+    """The location of every value of a graph whose steps run in the order of its nodes; each is a multiple of `alignment`.
 
-    def __init__(self, graph: Graph, alignment: int = 1) -> None:
+    `parts`: values that somebody writes into others himself, perhaps not in one piece; for each that other value, which then lives
+    from its first part on, and the bytes to where the part starts.
+    """
+
+    def __init__(self, graph: Graph, alignment: int = 1, parts: Mapping[Node, tuple[Node, int]] | None = None) -> None:
         self.graph = graph
         self.constants: dict[Node, int] = {}
         """Where each Constant lies; filled in once the steps are known."""
-        self.inside = aliases(graph, alignment)
+        self.inside = aliases(graph, alignment) | dict(parts or {})
         self._reuse_operands()
         self._outputs = self._direct_outputs()
         self._offsets, self.arena_size, self.live_bound = self._assign()

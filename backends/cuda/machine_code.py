@@ -9,13 +9,12 @@ from typing import Any
 
 from ...engine.backend import MachineCode
 from ...engine.graph import Graph
-from ..common.storage import Storage
 from .architecture import ARCHITECTURES, architecture
 from .cubin import Cubin, compile_kernels
 from .kernel import Kernel, Machine
 from .layout import assign_layouts
 from .nvrtc import nvrtc
-from .plan import ALIGNMENT, lowered
+from .plan import arranged
 
 COLUMNS = ("architecture", "kernel", "steps", "threads", "registers", "shared", "spilled", "exceeds")
 
@@ -33,7 +32,7 @@ def compile_for(graph: Graph, machines: Sequence[Machine]) -> MachineCode:
     graph = assign_layouts(graph)
     for machine in machines:
         name = machine.architecture.name
-        uses = Counter(call.kernel for _, call in lowered(graph, Storage(graph, ALIGNMENT), machine))
+        uses = Counter(call.kernel for _, call in arranged(graph, machine)[1])
         cubins = compile_kernels(list(uses), machine.architecture)
         files |= {f"{name}/{cubin.kernel.name}.cubin": cubin.code for cubin in cubins}
         report[name] = {cubin.kernel.name: _described(cubin, uses) for cubin in cubins}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from ...engine.graph import Constant, Input, Node, Result
 from ...engine.ops import Concat, Expand, Reorder, Reshape, Slice, Transpose
 from ...engine.tensor import TensorType
@@ -54,13 +56,21 @@ def _has_memory(node: Node) -> bool:
 
 @lowers(Concat)
 def lower_concat(node: Concat, machine: Machine) -> list[Call]:
-    """Each operand goes to its slice of y: those that may be in their place already by a step of their own, the others together."""
+    """Each operand goes to its slice of y."""
+    return concat_calls(node)
+
+
+def concat_calls(node: Concat, written: Container[Node] = ()) -> list[Call]:
+    """The copies of all operands but those that are `written` to y by whoever computes them.
+
+    Those that may be in their place already have steps of their own, the others are copied together.
+    """
     own, together, start = list[Call](), list[tuple[View, View]](), 0
     for operand, offset in zip(node.inputs, concat_offsets(node), strict=True):
         size = operand.type.shape[node.axis]
         pair = View.of(operand), View.of(node).along(node.axis, start, size)
         start += size
-        if 0 in operand.type.shape:
+        if 0 in operand.type.shape or operand in written:
             continue
         if offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand):
             own.append(copy(*pair))

@@ -10,6 +10,7 @@ from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import to_physical
 from ..common.location import CONSTANTS, SCRATCH, Location
 from ..common.storage import Storage
+from .concat_parts import parts_of_concats, write_in_place
 from .constants import Constants
 from .kernel import Address, Argument, Call, Kernel, Machine, NoKernel, Scratch, Table, lower
 
@@ -41,9 +42,8 @@ class Plan:
 
     def __init__(self, graph: Graph, machine: Machine) -> None:
         self.graph = graph
-        self.storage = Storage(graph, ALIGNMENT)
+        self.storage, calls = arranged(graph, machine)
         self.constants = Constants()
-        calls = lowered(graph, self.storage, machine)
         self.zeros = max((_room(call, zero=True) for _, call in calls), default=0)
         self.scratch = max((_room(call, zero=False) for _, call in calls), default=0)
         self.steps = [Step(node, call.kernel, self._places(call)) for node, call in calls]
@@ -73,6 +73,17 @@ class Plan:
         for node in self.graph:
             if isinstance(node, Constant) and node.type.nbytes >= LARGE:
                 node.give_up()
+
+
+def arranged(graph: Graph, machine: Machine) -> tuple[Storage, list[tuple[Node, Call]]]:
+    """Where every value lives, and the kernel calls that compute them there. Raises UnsupportedError as `lowered` does."""
+    storage = Storage(graph, ALIGNMENT)
+    calls = lowered(graph, storage, machine)
+    parts = parts_of_concats(graph, calls)
+    if not parts:
+        return storage, calls
+    storage = Storage(graph, ALIGNMENT, parts)
+    return storage, [(node, call) for node, call in write_in_place(calls, parts) if not _is_done(node, call, storage)]
 
 
 def lowered(graph: Graph, storage: Storage, machine: Machine) -> list[tuple[Node, Call]]:
