@@ -10,6 +10,7 @@ from cuda_harness import load_kernels, needs_compiler
 from small_networks import dense_blocks
 
 import tilewright as tw
+from tilewright.backends.common.nest_concats import nest_concats
 from tilewright.backends.cuda import in_precision
 from tilewright.backends.cuda.architecture import ARCHITECTURES
 from tilewright.backends.cuda.device import EmulatedDevice
@@ -63,9 +64,14 @@ def graph_of(x: Input, *outputs: Node) -> Graph:
     return Graph((x,), outputs, tuple(f"y{i}" for i in range(len(outputs))))
 
 
+def laid_out(graph: Graph, precision: str) -> Graph:
+    """As the backend does it."""
+    return assign_layouts(nest_concats(in_precision(graph, precision)))
+
+
 def plan_of(graph: Graph, precision: str = "fp32") -> Plan:
     load_kernels()
-    return Plan(assign_layouts(in_precision(graph, precision)), Machine(SM_90, precision))
+    return Plan(laid_out(graph, precision), Machine(SM_90, precision))
 
 
 def copied(graph: Graph, precision: str = "fp32") -> list[int]:
@@ -80,10 +86,10 @@ def check(graph: Graph, precision: str = "fp32", tolerance: float = 1e-5) -> Non
     rng = np.random.default_rng(3)
     given = {n.name: rng.standard_normal(n.type.shape).astype(np.float32) for n in graph.inputs}
     wanted = tw.compile(graph, backend="reference", precision="float64", passes=[]).run(given)
-    laid_out, first = assign_layouts(in_precision(graph, precision)), list[np.ndarray]()
+    first = list[np.ndarray]()
     for schedule in BASIC:
         device: Any = EmulatedDevice("sm_90", schedule)
-        found = CudaExecutable(laid_out, Machine(SM_90, precision), device).run(list(given.values()))
+        found = CudaExecutable(laid_out(graph, precision), Machine(SM_90, precision), device).run(list(given.values()))
         first = first or found
         assert all(np.array_equal(a, b) for a, b in zip(first, found, strict=True)), schedule
     for (name, value), a in zip(wanted.items(), first, strict=True):
@@ -134,6 +140,15 @@ def chained() -> tuple[Graph, list[int]]:
     return graph_of(x, Pointwise((y,), expression=SUM * 2)), [1, 1, 1]
 
 
+def exported() -> tuple[Graph, list[int]]:
+    """The same as exporters write it: every layer concatenates all earlier ones anew."""
+    x = image()
+    layers: list[Node] = [largest(x), conv(x, 12)]
+    for _ in range(3):
+        layers.append(conv(conv(Concat(tuple(layers), axis=1), 16), 8, kernel=3))
+    return graph_of(x, Pointwise((Concat(tuple(layers), axis=1),), expression=SUM * 2)), [1, 1, 1, 1]
+
+
 def grouped_and_transposed() -> tuple[Graph, list[int]]:
     """Products in stacks, and in phases."""
     x = Input(name="x", shape=(2, 64, 3, 4))
@@ -148,7 +163,7 @@ def of_images() -> tuple[Graph, list[int]]:
     return graph_of(x, largest(Concat(tuple(pairs), axis=0))), []
 
 
-CASES = [branches, residuals, repeated, output, odd, chained, grouped_and_transposed, of_images]
+CASES = [branches, residuals, repeated, output, odd, chained, exported, grouped_and_transposed, of_images]
 
 
 @needs_compiler

@@ -63,11 +63,13 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
         """Lay out, lower, plan and generate. Raises UnsupportedError with every node that has no kernel."""
         import dataclasses as dc
 
+        from ..common.nest_concats import nest_concats
         from .executable import CudaExecutable
         from .layout import assign_layouts
         from .tuning import shipped_schedules, tuned
 
-        graph = assign_layouts(in_precision(graph, self.machine.precision))  # nothing here holds the caller's weights any more
+        graph = in_precision(graph, self.machine.precision)  # nothing here holds the caller's weights any more
+        graph = assign_layouts(nest_concats(graph))
         if self._tune:
             return tuned(graph, self.machine, self.device, self._tune)
         machine = dc.replace(self.machine, schedules=shipped_schedules(self.device))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...engine.backend import MachineCode
 from ...engine.graph import Graph
+from ..common.nest_concats import nest_concats
 from .architecture import ARCHITECTURES, architecture
 from .cubin import Cubin, compile_kernels
 from .kernel import Kernel, Machine
@@ -29,7 +30,7 @@ def architectures_of(names: Sequence[str], precision: str) -> list[str]:
 def compile_for(graph: Graph, machines: Sequence[Machine]) -> MachineCode:
     """The code of all kernels of the graph. Raises MachineError without NVRTC, UnsupportedError for nodes without a kernel."""
     files, report, rows = dict[str, bytes](), dict[str, Any](), list[list[str]]()
-    graph = assign_layouts(graph)
+    graph = assign_layouts(nest_concats(graph))
     for machine in machines:
         name = machine.architecture.name
         uses = Counter(call.kernel for _, call in arranged(graph, machine)[1])
