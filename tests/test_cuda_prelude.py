@@ -72,7 +72,7 @@ def test_parts_of_floats(rng: np.random.Generator) -> None:
     assert not (found["high"] & 0x1FFF).any()
     finite = np.isfinite(x)
     np.testing.assert_array_equal((found["high"].view(F4) + found["rest"].view(F4))[finite], x[finite])
-    np.testing.assert_array_equal(found["pairs"], to_brain(x) | to_brain(x[::-1]).astype(U4) << 16)
+    np.testing.assert_array_equal(found["pairs"], to_brain(x) | np.left_shift(to_brain(x[::-1]).astype(U4), 16))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
