@@ -47,7 +47,8 @@ def _pytest(task: Task, arguments: list[str], only: str) -> None:
     environment = {**os.environ, "TILEWRIGHT_GPU_OUT": str(task.log.folder.resolve()), "TILEWRIGHT_GPU_STEP": task.step}
     if task.device == "cuda":
         environment["TILEWRIGHT_GPU_TESTS"] = "1"
-    command = [sys.executable, "-m", "pytest", "-p", "gpu_pytest", "-p", "no:cacheprovider", "--tb=short", *arguments]
+    ours = ["-o", "addopts=", "-q", "--strict-markers", "--tb=short"]  # nothing that needs more than pytest itself
+    command = [sys.executable, "-m", "pytest", "-p", "gpu_pytest", "-p", "no:cacheprovider", *ours, *arguments]
     ended = subprocess.run([*command, *(["-k", only] if only else [])], env=environment, cwd=TESTS.parent)
     task.failures += ended.returncode != 0
 
