@@ -44,7 +44,8 @@ def _pytest(task: Task, arguments: list[str], only: str) -> None:
     if importlib.util.find_spec("pytest") is None:
         task.skip(f"{task.step}: pytest is not installed")
         return
-    environment = {**os.environ, "TILEWRIGHT_GPU_OUT": str(task.log.folder.resolve()), "TILEWRIGHT_GPU_STEP": task.step}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of tests that run this program
+    environment = {**outer, "TILEWRIGHT_GPU_OUT": str(task.log.folder.resolve()), "TILEWRIGHT_GPU_STEP": task.step}
     if task.device == "cuda":
         environment["TILEWRIGHT_GPU_TESTS"] = "1"
     ours = ["-o", "addopts=", "-q", "--strict-markers", "--tb=short"]  # nothing that needs more than pytest itself
