@@ -12,9 +12,9 @@ from ...engine.graph import Node
 from ..common.choices import RULE, Schedules
 from ..common.lowering import Address as Address
 from ..common.lowering import LateTable as LateTable
+from ..common.lowering import Lowerings
 from ..common.lowering import NoKernel as NoKernel
 from ..common.lowering import Table as Table
-from ..common.lowering import by_module
 from . import NUMBA_KERNELS, VECTOR_KERNELS
 from .emit import Emitter
 from .target import Target
@@ -92,8 +92,7 @@ class Machine:
 
 
 Lowering = Callable[..., list[Call]]
-LOWERINGS: dict[type[Node], list[Lowering]] = {}
-PLACE = by_module((*VECTOR_KERNELS, *NUMBA_KERNELS))
+LOWERINGS = Lowerings((*VECTOR_KERNELS, *NUMBA_KERNELS))
 
 
 def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
@@ -102,28 +101,12 @@ def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
     Operand and result layouts are those of `node.operands[i].type.layout` and `node.type.layout`. Lowerings are asked in the
     order of their modules in this folder's `__init__`.
     """
-
-    def register(function: Lowering) -> Lowering:
-        for operator in operators:
-            asked = LOWERINGS.setdefault(operator, [])
-            asked.append(function)
-            asked.sort(key=PLACE)
-        return function
-
-    return register
+    return LOWERINGS.register(*operators)
 
 
 def lower(node: Node, machine: Machine) -> list[Call]:
-    """The calls of the first lowering that takes the node, none for an empty result; NoKernel with every reason otherwise."""
-    if all(kind.size == 0 for kind in node.types):
-        return []
-    reasons = []
-    for lowering in LOWERINGS.get(type(node), []):
-        try:
-            return lowering(node, machine)
-        except NoKernel as declined:
-            reasons.append(str(declined))
-    raise NoKernel("; ".join(reasons) or f"no kernel for {node.opname}")
+    """See `Lowerings.lower`."""
+    return LOWERINGS.lower(node, machine)
 
 
 LEAST_GRAIN, MOST_GRAIN = 2e-6, 5e-6

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ...engine.backend import DeviceArray
-from ...engine.errors import MachineError, ModelError
+from ...engine.errors import CompilerBug, MachineError, ModelError
 from ...engine.tensor import TensorType
 from .architecture import ARCHITECTURES, Architecture
 from .emulator.memory import GuardedMemory
-from .kernel import Kernel
+from .kernel import Kernel, NoKernel, check_grid
 
 
 class Memory(Protocol):
@@ -175,7 +175,7 @@ class _EmulatedStream:
         return lambda: self.launch(captured)
 
     def copy_in(self, to: GuardedMemory, offset: int, array: Any) -> None:
-        raise NotImplementedError("there are no such arrays")
+        raise CompilerBug("an array on a GPU reached the emulator; EmulatedDevice.array refuses them")
 
     copy_out = copy_in
 
@@ -190,13 +190,12 @@ class _EmulatedStream:
 
 def check_limits(kernel: Kernel, architecture: Architecture) -> None:
     """Raise CompilerBug for a kernel that no launch on this architecture can start."""
-    from ...engine.errors import CompilerBug
-
-    x, y, z = kernel.grid
     if kernel.shared > architecture.shared_per_block or kernel.threads > 1024 or min(*kernel.grid, *kernel.block) < 1:
         raise CompilerBug(f"{kernel.name}: {kernel.shared} B shared, {kernel.block} threads, {kernel.grid} blocks on {architecture.name}")
-    if x > 2**31 - 1 or max(y, z) > 65535:
-        raise CompilerBug(f"{kernel.name}: a grid of {kernel.grid} blocks")
+    try:
+        check_grid(kernel)
+    except NoKernel as reason:
+        raise CompilerBug(f"{kernel.name}: {reason}") from None
 
 
 @contextlib.contextmanager

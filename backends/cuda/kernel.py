@@ -14,7 +14,7 @@ import numpy as np
 from ...engine.graph import Node
 from ..common.choices import RULE, Schedules
 from ..common.cuda_expression import memory_type
-from ..common.lowering import Address, NoKernel, Table, by_module
+from ..common.lowering import Address, Lowerings, NoKernel, Table
 from . import KERNELS
 from .architecture import Architecture
 
@@ -140,11 +140,25 @@ class Machine:
     """Whom a lowering asks where there is a choice."""
 
 
-Lowering = Callable[..., list[Call]]
 MOST_BLOCKS = 2**31 - 1, 65535, 65535
 """Of a grid, along each axis."""
-LOWERINGS: dict[type[Node], list[Lowering]] = {}
-PLACE = by_module(KERNELS)
+
+
+def check_grid(kernel: Kernel) -> None:
+    """NoKernel for more blocks than a grid may have along an axis."""
+    if any(blocks > most for blocks, most in zip(kernel.grid, MOST_BLOCKS, strict=True)):
+        raise NoKernel(f"{kernel.family} in a grid of {kernel.grid} blocks")
+
+
+def launchable(calls: list[Call]) -> list[Call]:
+    """The calls, or NoKernel where one cannot be launched."""
+    for call in calls:
+        check_grid(call.kernel)
+    return calls
+
+
+Lowering = Callable[..., list[Call]]
+LOWERINGS = Lowerings(KERNELS, launchable)
 
 
 def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
@@ -153,33 +167,9 @@ def lowers(*operators: type[Node]) -> Callable[[Lowering], Lowering]:
     Operand and result layouts are those of `node.operands[i].type.layout` and `node.type.layout`. Every value starts at an address
     that is a multiple of 16. Lowerings are asked in the order of their modules in this folder's `__init__`.
     """
-
-    def register(function: Lowering) -> Lowering:
-        for operator in operators:
-            asked = LOWERINGS.setdefault(operator, [])
-            asked.append(function)
-            asked.sort(key=PLACE)
-        return function
-
-    return register
-
-
-def launchable(calls: list[Call]) -> list[Call]:
-    """The calls, or NoKernel where one has more blocks than a grid may have along an axis."""
-    for call in calls:
-        if any(blocks > most for blocks, most in zip(call.kernel.grid, MOST_BLOCKS, strict=True)):
-            raise NoKernel(f"{call.kernel.family} in a grid of {call.kernel.grid} blocks")
-    return calls
+    return LOWERINGS.register(*operators)
 
 
 def lower(node: Node, machine: Machine) -> list[Call]:
-    """The calls of the first lowering that takes the node, none for an empty result; NoKernel with every reason otherwise."""
-    if all(kind.size == 0 for kind in node.types):
-        return []
-    reasons = []
-    for lowering in LOWERINGS.get(type(node), []):
-        try:
-            return launchable(lowering(node, machine))
-        except NoKernel as declined:
-            reasons.append(str(declined))
-    raise NoKernel("; ".join(reasons) or f"no kernel for {node.opname}")
+    """See `Lowerings.lower`."""
+    return LOWERINGS.lower(node, machine)
