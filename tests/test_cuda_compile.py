@@ -29,10 +29,10 @@ ALL_WRAPPERS = """
   cp_async_wait<0>();
   __syncthreads();
   ldmatrix_x4(a, memory + 16 * threadIdx.x);
-  ldmatrix_x4_transposed(b, memory + 16 * threadIdx.x);
+  ldmatrix_x4(b, memory + 16 * threadIdx.x);
   mma_f16(c, a, b);
-  float v = round_to_tf32(c[0]) + widen(narrow<float16>(c[1])) + widen(narrow<bfloat16>(c[2])) + fast_exp(c[3]);
-  v += widen(narrow_to_float16(1.5)) + shuffle_xor(v, 1) + shuffle_from(v, 0) + shuffle_xor((int)threadIdx.x, 2);
+  float v = round_to_tf32(c[0]) + widen(narrow<float16>(c[1])) + widen(narrow<bfloat16>(c[2]));
+  v += widen(narrow_to_float16(1.5)) + shuffle_xor(v, 1) + shuffle_xor((int)threadIdx.x, 2);
   __threadfence();
   v += load_shared_by_blocks(x) + load_shared_by_blocks((const float4*)x).w;
   __syncwarp();
@@ -43,7 +43,6 @@ TENSOR_WRAPPERS = """
   uint32 a[4] = {0, 0, 0, 0}, b[2] = {0, 0};
   mma_tf32(c, a, b);
   mma_bf16(c, a, b);
-  mma_tf32x3(c, a, b);
   UNROLL_BY(2) for (int i = 0; i < 4; i++) split_tf32(a + i, b);
   a[0] = pack_bfloat16(a[1], b[1]);
   mma_bf16(c, a, b);

@@ -1,4 +1,4 @@
-// What both preludes have in common: conversions, products of TF32 parts, and the pointwise functions that are no operator and no
+// What both preludes have in common: conversions, parts of TF32, and the pointwise functions that are no operator and no
 // function of the C library. Nothing here is known to either machine alone.
 
 DEVICE float widen(float x) { return x; }
@@ -25,24 +25,6 @@ DEVICE void split_tf32(uint32* x, uint32* rest) {
   *rest = float_to_bits(bits_to_float(*x) - bits_to_float(high));
   *x = high;
 }
-
-// c += a * b in about float's accuracy: of the products of TF32's leading and trailing parts all but the smallest.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-DEVICE void mma_tf32x3(float* c, const uint32* a, const uint32* b) {
-  uint32 a_high[4], a_low[4], b_high[2], b_low[2];
-  UNROLL for (int i = 0; i < 4; i++) {
-    a_high[i] = a[i] & 0xFFFFE000u;
-    a_low[i] = float_to_bits(bits_to_float(a[i]) - bits_to_float(a_high[i]));
-  }
-  UNROLL for (int i = 0; i < 2; i++) {
-    b_high[i] = b[i] & 0xFFFFE000u;
-    b_low[i] = float_to_bits(bits_to_float(b[i]) - bits_to_float(b_high[i]));
-  }
-  mma_tf32(c, a_low, b_high);
-  mma_tf32(c, a_high, b_low);
-  mma_tf32(c, a_high, b_high);
-}
-#endif
 
 // Integers wrap around.
 template <class T> DEVICE T wrapping_add(T a, T b) { return (T)((uint64)a + (uint64)b); }

@@ -8,17 +8,6 @@
 // Every kernel's shared memory is what its launch asks for, under a name of its own choice.
 #define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 
-typedef signed char int8;
-typedef unsigned char uint8;
-typedef short int16;
-typedef unsigned short uint16;
-typedef int int32;
-typedef unsigned int uint32;
-typedef long long int64;
-typedef unsigned long long uint64;
-struct float16 { uint16 bits; };
-struct bfloat16 { uint16 bits; };
-
 DEVICE float bits_to_float(uint32 bits) { return __uint_as_float(bits); }
 DEVICE uint32 float_to_bits(float x) { return __float_as_uint(x); }
 
@@ -44,17 +33,12 @@ DEVICE uint32 pack_bfloat16(uint32 low, uint32 high) {
 #endif
 }
 
-// Fast and less accurate: about 2 units in the last place for moderate x.
-DEVICE float fast_exp(float x) { return __expf(x); }
-
 // All 32 lanes of a warp take part.
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE int shuffle_xor(int x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE double shuffle_xor(double x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE int64 shuffle_xor(int64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE uint64 shuffle_xor(uint64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
-DEVICE float shuffle_from(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
-DEVICE int shuffle_from(int x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 // What other blocks of the same launch have written: past the first-level cache.
 DEVICE float load_shared_by_blocks(const float* from) {
@@ -102,13 +86,9 @@ template <int pending> DEVICE void cp_async_wait() {
 }
 
 // Four 8x8 matrices of 16-bit elements: lane 8i+j gives the address of row j of matrix i; lane l gets elements 2(l%4), 2(l%4)+1 of
-// row l/4 of each. Transposed, it gets them of column l/4.
+// row l/4 of each.
 DEVICE void ldmatrix_x4(uint32* to, const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(row)) : "memory");
-}
-DEVICE void ldmatrix_x4_transposed(uint32* to, const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(row)) : "memory");
 }
 

@@ -16,4 +16,4 @@ def text(name: str) -> str:
 
 def device_text(source: str) -> str:
     """What NVRTC compiles."""
-    return f'{text("prelude.cuh")}\n{text("functions.cuh")}\n#line 1 "kernel"\n{source}'
+    return f'{text("types.cuh")}\n{text("prelude.cuh")}\n{text("functions.cuh")}\n#line 1 "kernel"\n{source}'

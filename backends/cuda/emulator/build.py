@@ -45,7 +45,7 @@ def kernel_libraries(kernels: Sequence[Kernel]) -> list[ctypes.CDLL]:
 def kernel_text(kernel: Kernel) -> str:
     """What g++ compiles."""
     enter = f"EMULATED_KERNEL({kernel.name}, {len(kernel.parameters)})"
-    return f'{_own("prelude.h")}\n{text("functions.cuh")}\n#line 1 "kernel"\n{kernel.source()}\n{enter}\n'
+    return f'{text("types.cuh")}\n{_own("prelude.h")}\n{text("functions.cuh")}\n#line 1 "kernel"\n{kernel.source()}\n{enter}\n'
 
 
 @functools.cache

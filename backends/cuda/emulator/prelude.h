@@ -20,17 +20,6 @@ static emulator::Machine* machine;
 #define __syncthreads() machine->wait_for_block(__LINE__)
 #define __syncwarp() machine->wait_for_warp(nothing_together, __LINE__, nullptr)
 
-typedef signed char int8;
-typedef unsigned char uint8;
-typedef short int16;
-typedef unsigned short uint16;
-typedef int int32;
-typedef unsigned int uint32;
-typedef long long int64;
-typedef unsigned long long uint64;
-struct float16 { uint16 bits; };
-struct bfloat16 { uint16 bits; };
-
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) int2 { int x, y; };
@@ -71,7 +60,6 @@ DEVICE uint32 round_to_bfloat16(uint32 bits) {
   return bits_to_float(bits) != bits_to_float(bits) ? (bits | 0x400000u) >> 16 : rounded;
 }
 DEVICE uint32 pack_bfloat16(uint32 low, uint32 high) { return round_to_bfloat16(low) | round_to_bfloat16(high) << 16; }
-DEVICE float fast_exp(float x) { return expf(x); }
 
 // ---- what a block and a warp do together
 
@@ -109,8 +97,6 @@ DEVICE int shuffle_xor(int x, int mask, int line = __builtin_LINE()) { return sh
 DEVICE double shuffle_xor(double x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
 DEVICE int64 shuffle_xor(int64 x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
 DEVICE uint64 shuffle_xor(uint64 x, int mask, int line = __builtin_LINE()) { return shuffle(x, lane_number() ^ mask, line); }
-DEVICE float shuffle_from(float x, int lane, int line = __builtin_LINE()) { return shuffle(x, lane, line); }
-DEVICE int shuffle_from(int x, int lane, int line = __builtin_LINE()) { return shuffle(x, lane, line); }
 
 // ---- asynchronous copies
 
@@ -129,26 +115,22 @@ static void need_whole_warp(int lanes) {
   if (lanes != 32) machine->fail("a warp of fewer than 32 threads multiplies matrices", 0);
 }
 struct Rows { const unsigned char* row; uint32* to; };
-template <bool transposed> static void ldmatrix_together(void** arguments, int lanes) {
+static void ldmatrix_together(void** arguments, int lanes) {
   need_whole_warp(lanes);
   for (int matrix = 0; matrix < 4; matrix++)
     for (int lane = 0; lane < 32; lane++) {
       uint16 pair[2];
       for (int i = 0; i < 2; i++) {
-        int row = transposed ? lane % 4 * 2 + i : lane / 4, column = transposed ? lane / 4 : lane % 4 * 2 + i;
-        __builtin_memcpy(&pair[i], ((Rows*)arguments[matrix * 8 + row])->row + 2 * column, 2);
+        const unsigned char* row = ((Rows*)arguments[matrix * 8 + lane / 4])->row;
+        __builtin_memcpy(&pair[i], row + 2 * (lane % 4 * 2 + i), 2);
       }
       ((Rows*)arguments[lane])->to[matrix] = pair[0] | (uint32)pair[1] << 16;
     }
 }
-DEVICE void ldmatrix(uint32* to, const void* row, emulator::Collective together, int line) {
+DEVICE void ldmatrix_x4(uint32* to, const void* row, int line = __builtin_LINE()) {
   if ((uint64)row % 16) machine->fail("ldmatrix of an address that is not aligned", line);
   Rows own = {(const unsigned char*)row, to};
-  machine->wait_for_warp(together, line, &own);
-}
-DEVICE void ldmatrix_x4(uint32* to, const void* row, int line = __builtin_LINE()) { ldmatrix(to, row, ldmatrix_together<false>, line); }
-DEVICE void ldmatrix_x4_transposed(uint32* to, const void* row, int line = __builtin_LINE()) {
-  ldmatrix(to, row, ldmatrix_together<true>, line);
+  machine->wait_for_warp(ldmatrix_together, line, &own);
 }
 
 struct HalfElement { enum { each = 2 }; static float of(uint32 word, int i) { return widen(float16{(uint16)(word >> 16 * i)}); } };
