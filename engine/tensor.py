@@ -23,6 +23,13 @@ class Blocked:
 
     axis: int
     block: int
+    pitch: int = 0
+    """Elements from one block to the next where a value lies among the blocks of a wider one; 0: they follow each other."""
+
+    @property
+    def dense(self) -> Blocked:
+        """The same lanes in an array of their own."""
+        return dc.replace(self, pitch=0)
 
 
 @dc.dataclass(frozen=True)
@@ -51,10 +58,26 @@ class TensorType:
         return (*self.shape[:axis], -(-self.shape[axis] // block), *self.shape[axis + 1 :], block)
 
     @property
+    def physical_strides(self) -> tuple[int, ...]:
+        """Elements between neighbours along each physical dimension."""
+        shape = self.physical_shape
+        if self.layout and self.layout.pitch:
+            shape = (*shape[:-1], self.layout.pitch)
+        return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+    @property
+    def dense(self) -> TensorType:
+        """The same value in an array of its own."""
+        return dc.replace(self, layout=self.layout.dense) if self.layout else self
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the array that holds the value."""
+        """Bytes of the array that holds the value, or of its elements among those of a wider one."""
         return math.prod(self.physical_shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
-        marks = [f"{n}/{self.layout.block}" if self.layout and i == self.layout.axis else str(n) for i, n in enumerate(self.shape)]
+        """Channels as 64/64, in blocks of 64; as 64/64:256 where these are among blocks of 256."""
+        marks = [str(n) for n in self.shape]
+        if layout := self.layout:
+            marks[layout.axis] += f"/{layout.block}" + (f":{layout.pitch}" if layout.pitch else "")
         return f"{dtype_name(self.dtype)}[{','.join(marks)}]"

@@ -22,7 +22,7 @@ from tilewright.backends.cuda.plan import Plan
 from tilewright.engine.compiler import load_source, optimize
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input, Node
-from tilewright.engine.ops import Concat, Conv, ConvTranspose, MaxPool, Pointwise
+from tilewright.engine.ops import AveragePool, Concat, Conv, ConvTranspose, MaxPool, Pointwise, Reduce, Resize, Softmax
 from tilewright.frontends.dsl import Value, max_pool, model, scope
 from tilewright.models.squeezenet import fire
 
@@ -97,9 +97,9 @@ def check(graph: Graph, precision: str = "fp32", tolerance: float = 1e-5) -> Non
 
 
 def branches() -> tuple[Graph, list[int]]:
-    """Convolutions in front, behind a copied operand, and as the last; then what is no convolution."""
+    """Convolutions and a pool in front, behind a copied operand, and as the last; then what is no convolution."""
     x = image()
-    y = Concat((conv(x, 12), largest(x), conv(x, 20, kernel=3), conv(x, 8)), axis=1)
+    y = Concat((conv(x, 12), largest(x), Softmax(conv(x, 8), axis=1), conv(x, 20, kernel=3), conv(x, 8)), axis=1)
     return graph_of(x, conv(y, 5, kernel=3)), [1]
 
 
@@ -119,10 +119,10 @@ def repeated() -> tuple[Graph, list[int]]:
 
 
 def output() -> tuple[Graph, list[int]]:
-    """An operand that somebody else, too, wants: the caller, or another layer."""
+    """Operands that others want, too: the caller, layers that go by strides, and one that does not."""
     x = image()
-    a, b = conv(x, 8), conv(x, 12)
-    return graph_of(x, largest(Concat((a, b, conv(x, 4)), axis=1)), a, largest(b)), [2]
+    a, b, c = conv(x, 8), conv(x, 12), conv(x, 4)
+    return graph_of(x, largest(Concat((a, b, c), axis=1)), a, largest(b), Reduce(c, kind="sum", axes=(2, 3))), [1]
 
 
 def odd() -> tuple[Graph, list[int]]:
@@ -132,12 +132,12 @@ def odd() -> tuple[Graph, list[int]]:
 
 
 def chained() -> tuple[Graph, list[int]]:
-    """As in DenseNet: every Concat begins with what came before, which is read by others, too, and copied."""
+    """As in DenseNet: every Concat begins with what came before, which is read by others, too."""
     x = image()
     y: Node = conv(x, 12)
     for _ in range(3):
         y = Concat((y, conv(conv(y, 16), 8, kernel=3)), axis=1)
-    return graph_of(x, Pointwise((y,), expression=SUM * 2)), [1, 1, 1]
+    return graph_of(x, Pointwise((y,), expression=SUM * 2)), []
 
 
 def exported() -> tuple[Graph, list[int]]:
@@ -146,7 +146,7 @@ def exported() -> tuple[Graph, list[int]]:
     layers: list[Node] = [largest(x), conv(x, 12)]
     for _ in range(3):
         layers.append(conv(conv(Concat(tuple(layers), axis=1), 16), 8, kernel=3))
-    return graph_of(x, Pointwise((Concat(tuple(layers), axis=1),), expression=SUM * 2)), [1, 1, 1, 1]
+    return graph_of(x, Pointwise((Concat(tuple(layers), axis=1),), expression=SUM * 2)), []
 
 
 def grouped_and_transposed() -> tuple[Graph, list[int]]:
@@ -163,7 +163,40 @@ def of_images() -> tuple[Graph, list[int]]:
     return graph_of(x, largest(Concat(tuple(pairs), axis=0))), []
 
 
-CASES = [branches, residuals, repeated, output, odd, chained, exported, grouped_and_transposed, of_images]
+def read_by_all() -> tuple[Graph, list[int]]:
+    """Every kind of kernel that goes by strides reads, and some write, among other channels."""
+    x = image()
+    start = Concat((conv(x, 12), conv(x, 4)), axis=1)
+    alone = Resize(largest(x), shape=(2, 8, 10, 12), scales=(1.0, 1.0, 2.0, 2.0))
+    shift = Constant(np.random.default_rng(5).standard_normal((16, 1, 1)).astype(np.float32))
+    parts = (
+        conv(start, 16, kernel=3, groups=16),
+        conv(start, 16, kernel=3, groups=4),
+        Pointwise((start, shift, Reduce(x, kind="mean", axes=(1, 2, 3))), expression=SUM * SIDE + Operand(2)),
+        AveragePool(start, kernel=(3, 3), pads=((1, 1), (1, 1))),
+        conv(conv(x, 16, kernel=3), 16, start, epilogue=SUM * SIDE),
+    )
+    whole = Concat((start, *parts), axis=1)
+    tall = Concat((twice_as_large(start, 8), alone), axis=1)
+    return graph_of(x, largest(whole), largest(tall), conv(start, 8, kernel=5)), []
+
+
+def narrow() -> tuple[Graph, list[int]]:
+    """Four channels, which the kernel of first convolutions reads; and one position, which a product of few rows reads."""
+    x = Input(name="x", shape=(2, 4, 3, 3))
+    few, single = conv(x, 4), MaxPool(conv(x, 8), kernel=(3, 3))
+    one = Concat((single, conv(single, 12)), axis=1)
+    return graph_of(x, largest(Concat((conv(x, 8), few), axis=1)), conv(few, 8, kernel=3), conv(conv(one, 8), 16), conv(single, 20)), []
+
+
+def shared() -> tuple[Graph, list[int]]:
+    """Two Concats that read one operand: it lies in the last and is copied to the first."""
+    x = image()
+    a, b = conv(x, 8), conv(x, 12)
+    return graph_of(x, largest(Concat((a, conv(x, 4)), axis=1)), largest(Concat((b, a), axis=1))), [1]
+
+
+CASES = [branches, residuals, repeated, output, odd, chained, exported, grouped_and_transposed, of_images, read_by_all, narrow, shared]
 
 
 @needs_compiler
@@ -175,7 +208,7 @@ def test_parts_are_computed_in_their_place(case: Any) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("case, steps", [(branches, [3]), (chained, [2, 2, 2])])
+@pytest.mark.parametrize("case, steps", [(branches, [4]), (chained, [2, 2, 2])])
 def test_in_float16(case: Any, steps: list[int]) -> None:
     """Vectors of eight: what starts or ends between two of them is copied."""
     graph, _ = case()

@@ -107,7 +107,7 @@ def missing(graph: Graph, precision: str = "fp32") -> str:
     load_kernels()
     graph = assign_layouts(in_precision(optimize(graph), precision))
     try:
-        lowered(graph, Storage(graph, ALIGNMENT), Machine(ARCHITECTURES["sm_90"], precision))
+        lowered(Storage(graph, ALIGNMENT), Machine(ARCHITECTURES["sm_90"], precision))
     except UnsupportedError as error:
         return str(error)
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses as dc
-import math
 from collections.abc import Iterable, Sequence
 
 from ...engine.tensor import TensorType
@@ -20,8 +19,7 @@ class Dimension:
 
 def physical_strides(kind: TensorType) -> list[int]:
     """Bytes between neighbours along each physical dimension."""
-    shape = kind.physical_shape
-    return [kind.dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    return [kind.dtype.itemsize * stride for stride in kind.physical_strides]
 
 
 def broadcast_strides(operand: TensorType, result: TensorType) -> list[int]:

@@ -47,7 +47,7 @@ def _inside(node: Node) -> tuple[Node, int] | None:
 def same_bytes(x: Node, y: Node) -> bool:
     """Whether a plain and a blocked value of one shape are the same bytes: the blocked axis is last, or all else is 1, and full."""
     layout = x.type.layout or y.type.layout
-    if layout is None or (x.type.layout and y.type.layout):
+    if layout is None or layout.pitch or (x.type.layout and y.type.layout):
         return x.type.layout == y.type.layout
     shape = x.type.shape
     return shape[layout.axis] % layout.block == 0 and math.prod(shape[layout.axis + 1 :]) == 1

@@ -6,14 +6,13 @@ All of its sums are in registers, and so are the weights of one row of the kerne
 from __future__ import annotations
 
 import dataclasses as dc
-import math
 
 import numpy as np
 
 from ...engine.graph import Constant
 from ...engine.ops import Conv
 from ..common.cuda_expression import memory_type
-from .elements import BLOCKS_WANTED, THREADS, WIDEST, FlatKernel, check_size, coordinates, lines
+from .elements import BLOCKS_WANTED, THREADS, WIDEST, FlatKernel, check_size, coordinates, lines, strides_of
 from .epilogue import Epilogue
 from .kernel import Call, Machine, NoKernel, Parameter, Table, lowers
 from .sliding import Window
@@ -72,7 +71,7 @@ class DepthwiseKernel(FlatKernel):
         extents = [window.x.shape[0], *window.out[:-1], self.tiles, self.channels // self.lanes]
         texts = coordinates("index", extents)
         texts[-2:] = f"{texts[-2]} * {self.pixels}", f"{texts[-1]} * {self.lanes}"
-        memory, volume = memory_type(window.x.dtype), math.prod(window.x.physical_shape[1:])
+        memory, volume = memory_type(window.x.dtype), strides_of(window.x)[0]
         return lines(
             *(f"const int {name} = {text};" for name, text in zip(names, texts, strict=True)),
             f"const {memory}* const from = x + n * {volume} + c;",
@@ -145,7 +144,7 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
         raise NoKernel("a depthwise convolution with computed weights, or of other numbers than float16 and float32")
     check_size(x, y)
     lanes = WIDEST // x.dtype.itemsize
-    if x.layout is None or x.layout != y.layout or x.layout.axis != 1 or x.layout.block % lanes:
+    if x.layout is None or x.dense.layout != y.dense.layout or x.layout.axis != 1 or x.layout.block % lanes:
         raise NoKernel("a depthwise convolution whose channels are not last")
     window, epilogue = Window.of(node), Epilogue.of(node)
     kernel = DepthwiseKernel(window, epilogue, choose_pixels(window, lanes, epilogue.stored // lanes))

@@ -8,7 +8,6 @@ thread needs of one row of x, it holds in registers.
 from __future__ import annotations
 
 import dataclasses as dc
-import math
 
 import numpy as np
 
@@ -80,7 +79,7 @@ class StemKernel(Kernel):
         texts = coordinates("index", [window.x.shape[0], *window.out[:-1], -(-window.out[-1] // self.pixels)])
         names = ["n", *window.coordinates()]
         texts[-1] += f" * {self.pixels}"
-        memory, volume = memory_type(window.x.dtype), math.prod(window.x.physical_shape[1:])
+        memory, volume = memory_type(window.x.dtype), strides_of(window.x)[0]
         return lines(
             "SHARED_MEMORY(shared);",
             "float4* const weights = (float4*)shared;",

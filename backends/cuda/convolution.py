@@ -12,6 +12,7 @@ from ...engine.ops import Conv, ConvTranspose
 from ...engine.tensor import Blocked, TensorType
 from ..common.geometry import Axis, adjoint_weight, phases
 from ..common.space import Dimension
+from .elements import strides_of
 from .gemm_call import Operands, Positions, product_call, product_for, unit
 from .gemm_tile import Columns, Gather, Walk
 from .kernel import Call, Machine, NoKernel, lowers
@@ -92,11 +93,10 @@ def taps_of(weight: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
 
 def gather(x: TensorType, axes: Sequence[Axis], channels: int) -> Gather:
     """The left operand of a phase; positions that lie as in x count as images."""
-    pitch = x.physical_shape[-1]
+    image, _, *strides = strides_of(x)
     if all(axis.is_pointwise for axis in axes):
-        return Gather(x.shape[0] * math.prod(x.shape[2:]), pitch, (), channels)
-    strides = [pitch * math.prod(x.shape[i + 1 :]) for i in range(1, x.rank)]
-    return Gather(x.shape[0], strides[0], tuple(map(walk, axes, strides[1:])), channels)
+        return Gather(x.shape[0] * math.prod(x.shape[2:]), strides[-1], (), channels)
+    return Gather(x.shape[0], image, tuple(map(walk, axes, strides)), channels)
 
 
 def walk(axis: Axis, stride: int) -> Walk:

@@ -42,8 +42,7 @@ def check_plain(*kinds: TensorType) -> None:
 def strides_of(kind: TensorType) -> tuple[int, ...]:
     """Elements between neighbours along each logical axis."""
     check_size(kind)
-    shape = kind.physical_shape
-    strides = [math.prod(shape[i + 1 :]) for i in range(kind.rank)]
+    strides = [*kind.physical_strides[: kind.rank]]
     if kind.layout:
         strides[kind.layout.axis] = 1
     return tuple(strides)
@@ -141,7 +140,9 @@ class ElementKernel(FlatKernel):
             texts[-1] += f" * {self.pack}"
         places = [f"const int i{axis} = {text};" for axis, text in zip(order, texts, strict=True)]
         result = f"Pack<{self.y_type}, {self.pack}>"
-        return lines(*places, f"{result} result;", self.element(), f"(({result}*)y)[index] = result;", spaces=0)
+        at = weighted([f"i{axis}" for axis in range(self.y.rank)], strides_of(self.y))
+        place = f"(({result}*)y)[index]" if self.y == self.y.dense else f"*({result}*)(y + ({at}))"
+        return lines(*places, f"{result} result;", self.element(), f"{place} = result;", spaces=0)
 
     def element(self) -> str:
         """Sets `result`."""
@@ -156,7 +157,7 @@ class ElementKernel(FlatKernel):
 
 def channel_pack(*kinds: TensorType) -> int:
     """How many channels a thread takes at once: 16 bytes where all values have channels last in one block, else one."""
-    layouts = {kind.layout for kind in kinds}
+    layouts = {kind.dense.layout for kind in kinds}
     layout = layouts.pop()
     if layouts or layout is None:
         return 1

@@ -40,9 +40,9 @@ class CudaExecutable:
     """
 
     def __init__(self, graph: Graph, machine: Machine, device: Device, gives_up: bool = False) -> None:
-        self.graph, self.machine, self.device = graph, machine, device
+        self.machine, self.device = machine, device
         self.plan = Plan(graph, machine)
-        self.steps = self.plan.steps
+        self.graph, self.steps = self.plan.graph, self.plan.steps
         kernels = list(dict.fromkeys(step.kernel for step in self.steps))
         with device.current():
             self._loaded = dict(zip(kernels, device.load(kernels), strict=True))

@@ -170,18 +170,6 @@ def with_tile(kernel: ImplicitGemmKernel, arguments: Mapping[str, Argument], til
     return Call(kernel, given)
 
 
-def into_slice(call: Call, node: Node, place: Argument, channel: int, channels: int) -> Call:
-    """The step of a convolution, its result written into a wider channels-last value: from a channel on, among `channels` of a position."""
-    kernel, y = call.kernel, call.arguments["y"]
-    assert isinstance(kernel, ImplicitGemmKernel)
-    own, offset = node.type.physical_shape[-1], y.offset if isinstance(y, Address) else 0
-    rows = tuple(dc.replace(d, strides=(d.strides[0] // own * channels, *d.strides[1:])) for d in kernel.rows)
-    aligned = kernel.result.is_aligned and all(n % unit(kernel.x_dtype) == 0 for n in (channel, channels, kernel.right.columns))
-    changed = dc.replace(kernel, rows=rows, stored=kernel.right.columns, result=dc.replace(kernel.result, is_aligned=aligned))
-    at = Address(place, offset // own * channels + channel * node.type.dtype.itemsize)
-    return with_tile(changed, {**call.arguments, "y": at}, kernel.tile)
-
-
 def with_bias(epilogue: Expression, has_bias: bool, extras: int) -> Expression:
     """The epilogue of a sum to which operand 1, the bias, is added first."""
     if not has_bias:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from ...engine.graph import Constant, Input, Node, Result
 from ...engine.ops import Concat, Expand, Reorder, Reshape, Slice, Transpose
 from ...engine.tensor import TensorType
@@ -54,25 +52,22 @@ def _has_memory(node: Node) -> bool:
     return not isinstance(node, Input | Constant | Result | Reshape)
 
 
+def _is_among_others(node: Node) -> bool:
+    """Whether the value is computed in a Concat, this one or another."""
+    return node.type != node.type.dense
+
+
 @lowers(Concat)
 def lower_concat(node: Concat, machine: Machine) -> list[Call]:
-    """Each operand goes to its slice of y."""
-    return concat_calls(node)
-
-
-def concat_calls(node: Concat, written: Container[Node] = ()) -> list[Call]:
-    """The copies of all operands but those that are `written` to y by whoever computes them.
-
-    Those that may be in their place already have steps of their own, the others are copied together.
-    """
+    """Each operand goes to its slice of y. Those that may be in their place already have steps of their own."""
     own, together, start = list[Call](), list[tuple[View, View]](), 0
     for operand, offset in zip(node.inputs, concat_offsets(node), strict=True):
         size = operand.type.shape[node.axis]
         pair = View.of(operand), View.of(node).along(node.axis, start, size)
         start += size
-        if 0 in operand.type.shape or operand in written:
+        if 0 in operand.type.shape:
             continue
-        if offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand):
+        if _is_among_others(operand) or (offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand)):
             own.append(copy(*pair))
         else:
             together.append(pair)

@@ -10,7 +10,7 @@ from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops.layout import to_physical
 from ..common.location import CONSTANTS, SCRATCH, Location
 from ..common.storage import Storage
-from .concat_parts import parts_of_concats, write_in_place
+from .concat_parts import with_parts
 from .constants import Constants
 from .kernel import Address, Argument, Call, Kernel, Machine, NoKernel, Scratch, Table, lower
 
@@ -41,8 +41,8 @@ class Plan:
     """The steps of a graph, the memory that they need, and the constants that they read."""
 
     def __init__(self, graph: Graph, machine: Machine) -> None:
-        self.graph = graph
         self.storage, calls = arranged(graph, machine)
+        self.graph = graph = self.storage.graph
         self.constants = Constants()
         self.zeros = max((_room(call, zero=True) for _, call in calls), default=0)
         self.scratch = max((_room(call, zero=False) for _, call in calls), default=0)
@@ -77,19 +77,15 @@ class Plan:
 
 def arranged(graph: Graph, machine: Machine) -> tuple[Storage, list[tuple[Node, Call]]]:
     """Where every value lives, and the kernel calls that compute them there. Raises UnsupportedError as `lowered` does."""
-    storage = Storage(graph, ALIGNMENT)
-    calls = lowered(graph, storage, machine)
-    parts = parts_of_concats(graph, calls)
-    if not parts:
-        return storage, calls
+    graph, parts = with_parts(graph)
     storage = Storage(graph, ALIGNMENT, parts)
-    return storage, [(node, call) for node, call in write_in_place(calls, parts) if not _is_done(node, call, storage)]
+    return storage, lowered(storage, machine)
 
 
-def lowered(graph: Graph, storage: Storage, machine: Machine) -> list[tuple[Node, Call]]:
+def lowered(storage: Storage, machine: Machine) -> list[tuple[Node, Call]]:
     """The kernel calls of every node, in order. Raises UnsupportedError with all nodes that have none."""
     calls, missing = list[tuple[Node, Call]](), list[str]()
-    for node in graph:
+    for node in storage.graph:
         if isinstance(node, Input | Constant | Result) or storage.is_view(node):
             continue
         try:

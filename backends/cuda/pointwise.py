@@ -73,7 +73,7 @@ class PointwiseKernel(Kernel):
         pack = f"Pack<{memory_type(result)}, {width}>"
         lines += [f"{pack} result;", f"UNROLL for (int v = 0; v < {width}; v++) {{"]
         lines += [f"  {line}" for line in self._element()]
-        lines += ["}", f"*({pack}*)(y + first) = result;"]
+        lines += ["}", f"*({pack}*)(y + ({self._at(-1)})) = result;"]
         return "".join(f"  {line}\n" for line in lines)
 
     def _indices(self) -> list[str]:
@@ -85,10 +85,16 @@ class PointwiseKernel(Kernel):
             rest *= dimension.extent
         return lines
 
+    def _at(self, array: int) -> str:
+        """Elements from the start of an operand, or of the result, to what the thread reads or writes."""
+        strides = [d.strides[array] for d in self.space]
+        if strides == [math.prod(d.extent for d in self.space[n + 1 :]) for n in range(len(strides))]:
+            return "first"
+        return " + ".join(f"i{n} * {stride}" for n, stride in enumerate(strides) if stride) or "0"
+
     def _load(self, operand: int) -> str:
         dtype = memory_type(self.dtypes[operand])
-        terms = [f"i{n} * {d.strides[operand]}" for n, d in enumerate(self.space) if d.strides[operand]]
-        at = f"x{operand} + ({' + '.join(terms) or '0'})"
+        at = f"x{operand} + ({self._at(operand)})"
         if not self.space[-1].strides[operand]:
             return f"const {dtype} g{operand} = *({at});"
         return f"const Pack<{dtype}, {self.width}> g{operand} = *(const Pack<{dtype}, {self.width}>*)({at});"
@@ -161,4 +167,4 @@ def _placed(operand: Node, result: TensorType) -> tuple[Argument, TensorType]:
     shape = (1,) * (result.rank - operand.type.rank) + operand.type.shape
     if shape[layout.axis] == 1:
         return operand, operand.type
-    return Table(to_physical(operand.data.reshape(shape), layout)), TensorType(operand.type.dtype, shape, layout)
+    return Table(to_physical(operand.data.reshape(shape), layout)), TensorType(operand.type.dtype, shape, layout.dense)

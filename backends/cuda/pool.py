@@ -101,7 +101,7 @@ def lower_pool(node: Pool, machine: Machine) -> list[Call]:
     """One kernel."""
     x, y = node.x.type, node.type
     check_size(x, y)
-    if x.layout != y.layout and not isinstance(node, ArgMaxPool):
+    if x.dense.layout != y.dense.layout and not isinstance(node, ArgMaxPool):
         raise NoKernel(f"{y} of {x}: a pool keeps the layout")
     if y.layout and (y.layout.axis != 1 or isinstance(node, ArgMaxPool)):
         raise NoKernel(f"a pool that writes {y}")

@@ -116,7 +116,7 @@ def lower_resize(node: Resize, machine: Machine) -> list[Call]:
     check_size(x, y)
     tables = {axis: interpolation_tables(node, axis) for axis in range(x.rank)}
     changed = [axis for axis, (indices, weights) in tables.items() if not _stays(indices, weights, x.shape[axis])]
-    if x.layout != y.layout or (x.layout and x.layout.axis in changed):
+    if x.dense.layout != y.dense.layout or (x.layout and x.layout.axis in changed):
         raise NoKernel(f"{y} of {x}: a resize keeps the layout, and channels that are last")
     taps = math.prod(tables[axis][0].shape[1] for axis in changed)
     if taps <= MOST_TAPS or len(changed) == 1:
@@ -133,7 +133,7 @@ def _one_by_one(node: Resize, tables: Tables, changed: Sequence[int]) -> list[Ca
     types, shape = [node.x.type], list(node.x.type.shape)
     for axis in changed[:-1]:
         shape[axis] = node.type.shape[axis]
-        types.append(TensorType(compute_dtype(node.type.dtype), tuple(shape), node.type.layout))
+        types.append(TensorType(compute_dtype(node.type.dtype), tuple(shape), node.type.dense.layout))
     half = aligned(max(kind.nbytes for kind in types[1:]))
     scratch = Scratch(2 * half)
     places: list[Argument] = [node.x, *(Address(scratch, half * (i % 2)) for i in range(len(changed) - 1)), node]
