@@ -45,8 +45,14 @@ class FakeCupy(types.ModuleType):
         self.known: dict[str, Kernel] = {}
         self.local = threading.local()
         self.null = Stream(self)
+        self.free: dict[int, list[GuardedMemory]] = {}
+        """What arrays have left, by its size: as in CuPy, the next one gets it, whatever the device still does there."""
+        self.ndarray = Array
         runtime = types.SimpleNamespace(
-            streamCaptureModeThreadLocal=1, runtimeGetVersion=lambda: 13020, getDeviceProperties=lambda _: {"name": b"Fake GPU"}
+            streamCaptureModeRelaxed=2,
+            runtimeGetVersion=lambda: 13020,
+            driverGetVersion=lambda: 13000,
+            getDeviceProperties=lambda _: {"name": b"Fake GPU"},
         )
         fake = self
 
@@ -79,7 +85,8 @@ class FakeCupy(types.ModuleType):
         monkeypatch.setattr("tilewright.backends.cuda.cupy_device.compile_kernels", self._compile)
         return self
 
-    def _compile(self, kernels: Sequence[Kernel], architecture: Architecture) -> list[Cubin]:
+    def _compile(self, kernels: Sequence[Kernel], architecture: Architecture, driver: int) -> list[Cubin]:
+        assert driver == 13
         kernel_libraries(kernels)
         self.known |= {kernel.name: kernel for kernel in kernels}
         return [Cubin(kernel, architecture, kernel.name.encode(), Resources(32, kernel.shared, 0, 0)) for kernel in kernels]
@@ -93,7 +100,7 @@ class FakeCupy(types.ModuleType):
         if getattr(self.local, "capturing", None):
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
         self.events.append(f"alloc {nbytes}")
-        return Pointer(GuardedMemory(nbytes), device=getattr(self.local, "device", 0))
+        return Pointer(Block(self.free.setdefault(nbytes, []), nbytes), device=getattr(self.local, "device", 0))
 
     def RawModule(self, path: str) -> Any:  # noqa: N802 - CuPy's name
         """A module with the one function whose name the file holds."""
@@ -112,8 +119,8 @@ class FakeCupy(types.ModuleType):
     def array(self, values: np.ndarray) -> Array:
         """An array with these values; they are there only once the current stream gets to it."""
         made = self.empty(values.shape, values.dtype)
-        kept = np.ascontiguousarray(values).copy()
-        self._current().add("fill", lambda: made.data.bytes(kept.nbytes).__setitem__(slice(None), kept.reshape(-1).view(np.uint8)))
+        kept, to = np.ascontiguousarray(values).copy(), made.data.ptr
+        self._current().add("fill", lambda: _move(to, kept.ctypes.data, kept.nbytes))
         return made
 
     def asarray(self, value: Any) -> Array:
@@ -129,37 +136,51 @@ class FakeCupy(types.ModuleType):
         return array if array.flags.c_contiguous else self.array(array.get())
 
 
-class Pointer:
-    """As cupy.cuda.MemoryPointer."""
+class Block:
+    """Memory of a pool. It goes back with the last pointer to it, not when the device has done with it."""
 
-    def __init__(self, memory: GuardedMemory, offset: int = 0, device: int = 0) -> None:
-        self.memory, self.offset, self.device = memory, offset, device
+    def __init__(self, free: list[GuardedMemory], nbytes: int) -> None:
+        self.memory, self._free = free.pop() if free else GuardedMemory(nbytes), free
+
+    def __del__(self) -> None:
+        self._free.append(self.memory)
+
+
+class Pointer:
+    """As cupy.cuda.MemoryPointer. What a stream has to do with it does not keep it."""
+
+    def __init__(self, block: Block, offset: int = 0, device: int = 0) -> None:
+        self.block, self.offset, self.device = block, offset, device
 
     @property
     def ptr(self) -> int:
-        return self.memory.address + self.offset
+        return self.block.memory.address + self.offset
 
     def __add__(self, offset: int) -> Pointer:
-        return Pointer(self.memory, self.offset + offset, self.device)
+        return Pointer(self.block, self.offset + offset, self.device)
 
     def bytes(self, nbytes: int) -> np.ndarray:
-        return self.memory.bytes[self.offset : self.offset + nbytes]
+        return self.block.memory.bytes[self.offset : self.offset + nbytes]
 
     def copy_from_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
-        stream.add("upload", lambda: _move(self.ptr, address, nbytes))
+        stream.add("upload", lambda to=self.ptr: _move(to, address, nbytes))
 
     def copy_to_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
-        stream.add("download", lambda: _move(address, self.ptr, nbytes))
+        stream.add("download", lambda at=self.ptr: _move(address, at, nbytes))
 
     def copy_from_device_async(self, source: Pointer, nbytes: int, stream: Stream) -> None:
-        stream.add("copy", lambda: _move(self.ptr, source.ptr, nbytes))
+        stream.add("copy", lambda to=self.ptr, at=source.ptr: _move(to, at, nbytes))
 
     def memset_async(self, value: int, nbytes: int, stream: Stream) -> None:
-        stream.add("memset", lambda: self.bytes(nbytes).fill(value))
+        stream.add("memset", lambda to=self.ptr: _fill(to, value, nbytes))
 
 
 def _move(to: int, start: int, nbytes: int) -> None:
     ctypes.memmove(to, start, nbytes)
+
+
+def _fill(to: int, value: int, nbytes: int) -> None:
+    ctypes.memset(to, value, nbytes)
 
 
 class Array:
@@ -195,6 +216,14 @@ class OnlyDlpack:
 
     def __dlpack__(self, stream: Any = None) -> Array:
         return self._array
+
+
+class BothProtocols(OnlyDlpack):
+    """An array of a library that, as PyTorch, says with DLPack alone which stream still fills it."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self._array.__cuda_array_interface__, "version": 2}
 
 
 class Function:
@@ -242,7 +271,7 @@ class Stream:
         self.cupy.local.stream = self._before
 
     def begin_capture(self, mode: int) -> None:
-        assert self.captured is None and mode == 1
+        assert self.captured is None and mode == 2
         self.captured = []
         self.cupy.local.capturing = self
 

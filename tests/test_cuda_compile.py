@@ -121,6 +121,22 @@ def test_without_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         nvrtc.nvrtc.__wrapped__()
 
 
+def test_a_compiler_that_is_newer_than_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = ["libnvrtc.so.13", "libnvrtc.so.12"]
+    monkeypatch.setattr(nvrtc, "_wheels", lambda: wheels)
+    monkeypatch.setattr(nvrtc, "_toolkits", list)
+    monkeypatch.setattr(nvrtc, "SYSTEM_NAMES", ())
+    monkeypatch.setattr(nvrtc, "_load", lambda path: path)
+    monkeypatch.setattr(nvrtc.Nvrtc, "version", property(lambda self: f"{self._library[-2:]}.4"))
+    choose = nvrtc.nvrtc.__wrapped__
+    assert [choose(driver).version for driver in (None, 13, 12, 14)] == ["13.4", "13.4", "12.4", "13.4"]
+    with pytest.raises(MachineError, match=r"NVRTC 12\.4 makes .* CUDA 11, does not run: take a newer driver"):
+        choose(11)
+    wheels.pop()
+    with pytest.raises(MachineError, match=r'NVRTC 13\.4 .* pip install "tilewright\[cuda12\]", or take a newer driver'):
+        choose(12)
+
+
 def test_architectures() -> None:
     assert architecture("sm_90").shared_per_block == 232448 and architecture("sm_75").shared == 65536
     assert not architecture("sm_75").supports("tf32") and architecture("sm_75").supports("fp16") and architecture("sm_86").supports("bf16")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command_line import Command
 from cuda_harness import needs_compiler
-from fake_cupy import Array, FakeCupy, OnlyDlpack
+from fake_cupy import Array, BothProtocols, FakeCupy, OnlyDlpack
 
 import tilewright as tw
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
@@ -75,7 +75,7 @@ def test_arrays_of_the_device_stay_there(cupy: FakeCupy, rng: np.random.Generato
     inputs = given(rng)
     session.run(inputs)
     cupy.events.clear()
-    found = session.run({"x": cupy.array(inputs["x"]), "y": OnlyDlpack(cupy.array(inputs["y"]))})
+    found = session.run({"x": BothProtocols(cupy.array(inputs["x"])), "y": OnlyDlpack(cupy.array(inputs["y"]))})
     assert all(isinstance(value, Array) for value in found.values())
     assert_same({name: value.get() for name, value in found.items()}, inputs)
     assert "upload" not in cupy.events and "download" not in cupy.events
@@ -89,14 +89,50 @@ def test_results_in_given_arrays(cupy: FakeCupy, rng: np.random.Generator) -> No
     assert found["a"] is on_device and found["b"] is here
     assert_same({"a": on_device.get(), "b": here}, inputs)
     strided = Array(cupy, on_device.data, (3, 8), np.dtype("f4"), contiguous=False)
+    cupy.events.clear()
     with pytest.raises(ModelError, match="expected a C-contiguous array"):
         session.run(inputs, out={"a": strided, "b": here})
+    assert not cupy.events, "something was started before the array was refused"
     with pytest.raises(ModelError, match=r"expected an array f32\[3,8\]"):
         session.run(inputs, out={"a": cupy.empty((8, 3), np.float32), "b": here})
     with pytest.raises(ModelError, match="expected dtype float32, got float64"):
         session.run({**inputs, "y": cupy.array(np.zeros(8))})
     with pytest.raises(ModelError, match="the cuda backend takes such arrays"):
         tw.compile(two_steps(), backend="reference").run({**inputs, "y": cupy.array(inputs["y"])})
+    assert_same(session.run(inputs), inputs)
+
+
+def test_memory_that_the_caller_still_uses(cupy: FakeCupy, rng: np.random.Generator) -> None:
+    """What the caller has given back is ours at once, and is written by the caller's stream before it is by ours."""
+
+    def leave(nbytes: int) -> None:
+        cupy.array(np.full(nbytes, 99, np.uint8))
+
+    for nbytes in (16, 32, 96, 256, 512):
+        leave(nbytes)
+    session, inputs = tw.compile(two_steps(), backend="cuda", passes=[]), given(rng)
+    assert not cupy.free[256], "the constants do not lie where the caller's array was"
+    for nbytes in (16, 32, 96, 256, 512):
+        leave(nbytes)
+    found = session.run(inputs)
+    cupy.null.synchronize()
+    assert_same(found, inputs)
+    assert_same(session.run(inputs), inputs)
+
+
+def test_an_error_leaves_nothing_running(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    session, inputs = tw.compile(two_steps(), backend="cuda", passes=[]), given(rng)
+    session.run(inputs)
+    (context,) = session.executable._contexts  # pyright: ignore[reportAttributeAccessIssue]
+
+    def refuse(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tilewright.backends.cuda.cupy_device.CupyStream.download", refuse)
+        with pytest.raises(KeyboardInterrupt):
+            session.run(inputs)
+    assert not context.stream.stream.work and not session.executable._contexts  # pyright: ignore[reportAttributeAccessIssue]
     assert_same(session.run(inputs), inputs)
 
 
@@ -125,8 +161,10 @@ def test_several_sessions_and_threads(cupy: FakeCupy, rng: np.random.Generator) 
 
 def test_profile_times_kernels_by_events(cupy: FakeCupy, rng: np.random.Generator) -> None:
     session = tw.compile(two_steps(), backend="cuda", passes=[])
+    cupy.events.clear()
     steps = session.profile(*given(rng).values(), repeats=2)
     assert len(steps) == 2 and all(seconds > 0 for _, seconds in steps)
+    assert cupy.events.count("replay") == 2 * 3 and sum(event.startswith("graph") for event in cupy.events) == 2 + 1
     with pytest.raises(ModelError, match="expected NumPy arrays"):
         session.profile(*[cupy.array(a) for a in given(rng).values()])  # pyright: ignore[reportArgumentType]
 
@@ -195,6 +233,13 @@ def test_errors_of_cuda_are_errors_of_the_machine(cupy: FakeCupy, monkeypatch: p
 
     monkeypatch.setattr(Stream, "synchronize", fail)
     with pytest.raises(MachineError, match="CUDA failed: cudaErrorIllegalAddress"):
+        session.run(given(rng))
+
+    def no_room(nbytes: int) -> None:
+        raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+
+    monkeypatch.setattr(cupy.cuda, "alloc_pinned_memory", no_room)
+    with pytest.raises(MachineError, match=r"the GPU's memory is full, asked for 0\.0 MiB of page-locked memory: cudaErrorMemory"):
         session.run(given(rng))
 
 

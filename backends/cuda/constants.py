@@ -33,7 +33,8 @@ class Constants:
 
     def upload(self, device: Device) -> Memory:
         """All of it, on the device; the copies here go."""
-        memory, stream = device.allocate(self.nbytes, "the constants"), device.stream()
+        memory = device.allocate(self.nbytes, "the constants")
+        stream = device.stream()
         for place, content in self._contents.items():
             stream.upload(memory, place, content)
         stream.synchronise()

@@ -61,26 +61,26 @@ class Cubin:
         return ", ".join(text for text, wrong in found.items() if wrong)
 
 
-def compile_kernel(kernel: Kernel, architecture: Architecture) -> Cubin:
-    """The kernel for an architecture, from the cache where it has it. Raises MachineError without NVRTC."""
-    text = device_text(kernel.source())
-    key = "\n".join(["cubin 1", nvrtc().version, architecture.name, *OPTIONS, text])
+def compile_kernel(kernel: Kernel, architecture: Architecture, driver: int | None = None) -> Cubin:
+    """The kernel for an architecture, from the cache where it has it. Raises MachineError without NVRTC (see `nvrtc` for `driver`)."""
+    text, compiler = device_text(kernel.source()), nvrtc(driver)
+    key = "\n".join(["cubin 1", compiler.version, architecture.name, *OPTIONS, text])
     cache = open_cache()
     if cache is not None and (payload := cache.get(key)) is not None:
         head, _, code = payload.partition(b"\n")
         return Cubin(kernel, architecture, code, Resources(**json.loads(head)))
-    code, log = nvrtc().compile(text, architecture.name)
+    code, log = compiler.compile(text, architecture.name)
     cubin = Cubin(kernel, architecture, code, resources(code, log, kernel))
     if cache is not None:
         cache.put(key, json.dumps(dc.asdict(cubin.resources)).encode() + b"\n" + code)
     return cubin
 
 
-def compile_kernels(kernels: Sequence[Kernel], architecture: Architecture) -> list[Cubin]:
+def compile_kernels(kernels: Sequence[Kernel], architecture: Architecture, driver: int | None = None) -> list[Cubin]:
     """Several kernels, at the same time."""
-    nvrtc()  # a missing compiler is said once, here
+    nvrtc(driver)  # a missing compiler is said once, here
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda kernel: compile_kernel(kernel, architecture), kernels))
+        return list(pool.map(lambda kernel: compile_kernel(kernel, architecture, driver), kernels))
 
 
 def resources(code: bytes, log: str, kernel: Kernel) -> Resources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ from .cubin import Cubin, compile_kernels
 from .device import Launch, as_machine_errors, check_limits
 from .kernel import Kernel
 
+REPEATS = 20
+"""Launches of a kernel that are timed together."""
+
 
 def import_cupy() -> Any:
     """CuPy with a GPU that it can use. Raises MachineError saying what is missing."""
@@ -34,6 +38,12 @@ def import_cupy() -> Any:
             f"{cupy.cuda.runtime.runtimeGetVersion() // 1000} needs; `nvidia-smi` shows both"
         )
     return cupy
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Where this process writes machine code for CuPy to load."""
+    return tempfile.TemporaryDirectory(prefix="tilewright-")
 
 
 class CupyMemory:
@@ -59,6 +69,7 @@ class CupyDevice:
             self._device = self.cupy.cuda.Device()
             self.architecture = nearest(int(self._device.compute_capability))
             properties = self.cupy.cuda.runtime.getDeviceProperties(self._device.id)
+            self._driver = self.cupy.cuda.runtime.driverGetVersion() // 1000
         self.name = f"{properties['name'].decode()} ({self.architecture.name})"
 
     def current(self) -> contextlib.AbstractContextManager[Any]:
@@ -82,8 +93,8 @@ class CupyDevice:
     def array(self, given: DeviceArray, written: bool = False) -> Any:
         """As a C-contiguous CuPy array; the very memory of the given one where it is to be written."""
         with as_machine_errors(), self.current():
-            is_known = hasattr(given.value, "__cuda_array_interface__")
-            array = self.cupy.asarray(given.value) if is_known else self.cupy.from_dlpack(given.value)
+            is_own = isinstance(given.value, self.cupy.ndarray) or not hasattr(given.value, "__dlpack__")
+            array = self.cupy.asarray(given.value) if is_own else self.cupy.from_dlpack(given.value)  # which waits for its maker's stream
             if array.device.id != self._device.id:
                 raise ModelError(f"an array is on GPU {array.device.id}, the model on GPU {self._device.id}")
             if written and not array.flags.c_contiguous:
@@ -94,13 +105,13 @@ class CupyDevice:
         """See Device."""
         for kernel in kernels:
             check_limits(kernel, self.architecture)
-        return [self._load(cubin) for cubin in compile_kernels(kernels, self.architecture)]
+        return [self._load(cubin) for cubin in compile_kernels(kernels, self.architecture, self._driver)]
 
     def _load(self, cubin: Cubin) -> Any:
-        """(kernel, function, module): the function is the module's."""
+        """(kernel, function, module): the function is the module's. CuPy keeps modules by their paths, so a kernel has one path."""
         kernel = cubin.kernel
-        with tempfile.TemporaryDirectory(prefix="tilewright-") as folder, as_machine_errors():
-            path = os.path.join(folder, "kernel.cubin")
+        with as_machine_errors():
+            path = os.path.join(_folder().name, f"{kernel.name}.cubin")
             with open(path, "wb") as file:
                 file.write(cubin.code)
             module = self.cupy.RawModule(path=path)
@@ -115,12 +126,13 @@ class CupyDevice:
 
 
 class CupyStream:
-    """See device.Stream. It waits for no other stream, but where `copy_in` and `copy_out` say so."""
+    """See device.Stream. It waits for no other stream, but for the caller's when it is made, and in `copy_in` and `copy_out`."""
 
     def __init__(self, device: CupyDevice) -> None:
         self._cupy = device.cupy
         with as_machine_errors():
             self.stream = self._cupy.cuda.Stream(non_blocking=True)
+            self._wait_for_the_caller()
 
     def upload(self, to: CupyMemory, offset: int, array: np.ndarray) -> None:
         with as_machine_errors():
@@ -154,15 +166,18 @@ class CupyStream:
                 function(kernel.grid, kernel.block, tuple(map(np.uint64, pointers)), shared_mem=kernel.shared)
 
     def capture(self, launches: Sequence[Launch]) -> Callable[[], None]:
-        """The launches as a CUDA Graph. What other threads ask of the GPU meanwhile does not disturb it."""
+        """The launches as a CUDA Graph. What this and other threads ask of the GPU besides, as CuPy does, does not disturb it."""
         if not launches:
             return lambda: None
         with as_machine_errors():
-            self.stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
+            self.stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeRelaxed)
             try:
                 self.launch(launches)
-            finally:
-                graph = self.stream.end_capture()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    self.stream.end_capture()
+                raise
+            graph = self.stream.end_capture()
             graph.upload(self.stream)
 
         def replay() -> None:
@@ -171,13 +186,17 @@ class CupyStream:
 
         return replay
 
-    def seconds(self, launch: Launch) -> float:
+    def seconds(self, launch: Launch, samples: int) -> list[float]:
+        """Of a launch among many that are replayed as one: by itself it would end before the processor has asked for its end's time."""
+        replay, found = self.capture([launch] * REPEATS), list[float]()
         with as_machine_errors():
-            start = self.stream.record(self._cupy.cuda.Event())
-            self.launch([launch])
-            end = self.stream.record(self._cupy.cuda.Event())
-            end.synchronize()
-            return float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3
+            for _ in range(1 + samples):
+                start = self.stream.record(self._cupy.cuda.Event())
+                replay()
+                end = self.stream.record(self._cupy.cuda.Event())
+                end.synchronize()
+                found.append(float(self._cupy.cuda.get_elapsed_time(start, end)) / 1e3 / REPEATS)
+        return found[1:]
 
     def synchronise(self) -> None:
         with as_machine_errors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +16,9 @@ from ...engine.tensor import TensorType
 from .architecture import ARCHITECTURES, Architecture
 from .emulator.memory import GuardedMemory
 from .kernel import Kernel, NoKernel, check_grid
+
+OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
+"""What CUDA calls it where CuPy has no error of its own for it."""
 
 
 class Memory(Protocol):
@@ -64,8 +68,8 @@ class Stream(Protocol):
         """The launches as one: calling it runs them on this stream."""
         ...
 
-    def seconds(self, launch: Launch) -> float:
-        """Run one kernel by itself: how long it took."""
+    def seconds(self, launch: Launch, samples: int) -> list[float]:
+        """Run one kernel by itself: how long it took, so many times."""
         ...
 
     def synchronise(self) -> None:
@@ -88,7 +92,7 @@ class Device(Protocol):
         ...
 
     def stream(self) -> Stream:
-        """A fresh stream."""
+        """A fresh stream. The caller's work comes before its own: somebody may still use what has become memory of ours until then."""
         ...
 
     def host(self, nbytes: int) -> np.ndarray:
@@ -179,10 +183,12 @@ class _EmulatedStream:
 
     copy_out = copy_in
 
-    def seconds(self, launch: Launch) -> float:
-        start = time.perf_counter()
-        self.launch([launch])
-        return time.perf_counter() - start
+    def seconds(self, launch: Launch, samples: int) -> list[float]:
+        times = [time.perf_counter()]
+        for _ in range(samples):
+            self.launch([launch])
+            times.append(time.perf_counter())
+        return [end - start for start, end in itertools.pairwise(times)]
 
     def synchronise(self) -> None:
         """Everything is done when it is asked for."""
@@ -207,6 +213,7 @@ def as_machine_errors(what: str = "") -> Any:
         kind = type(error).__name__
         if kind not in ("OutOfMemoryError", "CUDARuntimeError", "CUDADriverError"):
             raise
-        if kind == "OutOfMemoryError":
-            raise MachineError(f"the GPU's memory is full{what and f', asked for {what}'}: {error}") from error
-        raise MachineError(f"CUDA failed: {error}") from error
+        asked = what and f", asked for {what}"
+        if kind == "OutOfMemoryError" or any(name in str(error) for name in OUT_OF_MEMORY):
+            raise MachineError(f"the GPU's memory is full{asked}: {error}") from error
+        raise MachineError(f"CUDA failed{asked}: {error}") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses as dc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...engine.backend import DeviceArray
+from ...engine.errors import MachineError
 from ...engine.graph import Graph, Node
 from ..common.location import FIRST_INPUT
 from .device import Device, Launch, Memory, Stream
@@ -67,21 +69,34 @@ class CudaExecutable:
         return results
 
     def _run(self, inputs: Sequence[Given], results: Sequence[Given]) -> None:
+        with self.device.current():  # whoever refuses an array does it before anything runs
+            given = [self.device.array(x) if isinstance(x, DeviceArray) else x for x in inputs]
+            wanted = [self.device.array(y, written=True) if isinstance(y, DeviceArray) else y for y in results]
+        with self._lent() as context:
+            self._upload(context, given)
+            context.replay()
+            for result, answer, (_, at) in zip(wanted, context.answers, self.plan.outputs, strict=True):
+                memory = context.memories[at.base]
+                if isinstance(result, np.ndarray):
+                    context.stream.download(answer, memory, at.offset)
+                else:
+                    context.stream.copy_out(result, memory, at.offset)
+            context.stream.synchronise()
+            for result, answer in zip(wanted, context.answers, strict=True):
+                if isinstance(result, np.ndarray):
+                    result[...] = answer.view(result.dtype).reshape(result.shape)
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[Context]:
+        """A context for one caller. After an error it is gone, once nothing of it runs any more: others may get its memory."""
         with self.device.current():
             context = self._take()
-            held = self._upload(context, inputs)
-            context.replay()
-            for result, answer, (_, at) in zip(results, context.answers, self.plan.outputs, strict=True):
-                memory = context.memories[at.base]
-                if isinstance(result, DeviceArray):
-                    context.stream.copy_out(self.device.array(result, written=True), memory, at.offset)
-                else:
-                    context.stream.download(answer, memory, at.offset)
-            context.stream.synchronise()
-            held.clear()
-        for result, answer in zip(results, context.answers, strict=True):
-            if not isinstance(result, DeviceArray):
-                result[...] = answer.view(result.dtype).reshape(result.shape)
+            try:
+                yield context
+            except BaseException:
+                with contextlib.suppress(MachineError):
+                    context.stream.synchronise()
+                raise
         self._contexts.append(context)
 
     def _take(self) -> Context:
@@ -92,9 +107,7 @@ class CudaExecutable:
 
     def _context(self) -> Context:
         device, plan = self.device, self.plan
-        stream = device.stream()
         scratch = device.allocate(plan.zeros + plan.scratch, "scratch memory")
-        stream.zero(scratch, 0, plan.zeros)
         named = [(f"input {n.name}", n.type.nbytes) for n in self.graph.inputs]
         named += [(f"output {name}", o.type.nbytes) for o, name in zip(self.graph.outputs, self.graph.output_names, strict=True)]
         arena = device.allocate(plan.storage.arena_size, "the arena")
@@ -103,43 +116,38 @@ class CudaExecutable:
             Launch(self._loaded[step.kernel], tuple(memories[at.base].address + at.offset for at in step.places)) for step in self.steps
         )
         staged = [device.host(nbytes) for _, nbytes in named]
-        count = len(self.graph.inputs)
+        count, stream = len(self.graph.inputs), device.stream()
         replay = stream.capture(launches)
+        stream.zero(scratch, 0, plan.zeros)
         return Context(memories, stream, launches, replay, tuple(staged[:count]), tuple(staged[count:]))
 
-    def _upload(self, context: Context, inputs: Sequence[Given]) -> list[Any]:
-        """Arrays on the device that must stay until they are copied, which is not yet."""
-        held = list[Any]()
+    @staticmethod
+    def _upload(context: Context, inputs: Sequence[Any]) -> None:
+        """Arrays of NumPy, or those of the device, which must stay until the stream has copied them."""
         for memory, staged, given in zip(context.memories[FIRST_INPUT:], context.given, inputs, strict=False):
-            if isinstance(given, DeviceArray):
-                held.append(self.device.array(given))
-                context.stream.copy_in(memory, 0, held[-1])
-            else:
+            if isinstance(given, np.ndarray):
                 np.copyto(staged.view(given.dtype).reshape(given.shape), given)
                 context.stream.upload(memory, 0, staged)
-        return held
+            else:
+                context.stream.copy_in(memory, 0, given)
 
     # looking
 
     def profile(self, inputs: Sequence[np.ndarray], repeats: int = 10) -> list[tuple[str, float]]:
         """See engine.backend.Executable."""
-        with self.device.current():
-            context = self._take()
+        with self._lent() as context:
             self._upload(context, inputs)
-            samples = [[context.stream.seconds(launch) for launch in context.launches] for _ in range(repeats)]
-        self._contexts.append(context)
-        return list(zip((step.label for step in self.steps), np.ravel(np.median(samples, axis=0)).tolist(), strict=True))
+            times = [float(np.median(context.stream.seconds(launch, repeats))) for launch in context.launches]
+        return list(zip((step.label for step in self.steps), times, strict=True))
 
     def profile_alone(self, inputs: Sequence[np.ndarray], kinds: tuple[type[Node], ...], repeats: int = 10) -> list[float]:
         """See engine.backend.Itemized. Other steps run once in their turn, so that every step finds its operands in memory."""
         times = list[float]()
-        with self.device.current():
-            context = self._take()
+        with self._lent() as context:
             self._upload(context, inputs)
             for step, launch in zip(self.steps, context.launches, strict=True):
-                samples = [context.stream.seconds(launch) for _ in range(1 + repeats * isinstance(step.node, kinds))]
-                times.append(float(np.median(samples[1:])) if samples[1:] else 0.0)
-        self._contexts.append(context)
+                context.stream.launch([launch])
+                times.append(float(np.median(context.stream.seconds(launch, repeats))) if isinstance(step.node, kinds) else 0.0)
         return times
 
     def items(self) -> list[tuple[Node, str]]:

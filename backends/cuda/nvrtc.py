@@ -67,11 +67,21 @@ class Nvrtc:
 
 
 @functools.cache
-def nvrtc() -> Nvrtc:
-    """The compiler of an installed wheel, else of a CUDA toolkit. Raises MachineError when there is none."""
+def nvrtc(driver: int | None = None) -> Nvrtc:
+    """The compiler of an installed wheel, else of a CUDA toolkit. Raises MachineError when there is none.
+
+    `driver`: the major version of CUDA that has to run the machine code, which is in another format from each of them to the next.
+    """
+    newer = ""
     for path in (*_wheels(), *_toolkits(), *SYSTEM_NAMES):
         if (library := _load(path)) is not None:
-            return Nvrtc(library)
+            found = Nvrtc(library)
+            if driver is None or int(found.version.partition(".")[0]) <= driver:
+                return found
+            newer = found.version
+    if newer:
+        older = 'pip install "tilewright[cuda12]", or ' if driver == 12 else ""
+        raise MachineError(f"NVRTC {newer} makes machine code that this driver, of CUDA {driver}, does not run: {older}take a newer driver")
     raise MachineError(f"compiling CUDA kernels needs NVRTC, by the package nvidia-cuda-nvrtc or a CUDA toolkit, and found neither: {HOW}")
 
 
