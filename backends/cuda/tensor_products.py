@@ -9,6 +9,8 @@ from .gemm_tile import SharedRows, loop
 from .product import Loop, Product
 
 PARTS = ("low", "high")
+MOST_UNROLLED = 8
+"""Pairs of fragments, each of three products, up to which all steps of a stage are one piece of text."""
 
 
 @dc.dataclass(frozen=True)
@@ -80,19 +82,24 @@ class TensorProduct(Product):
     def _ldmatrix_right(self, to: str, chunk: str) -> str:
         return f"ldmatrix_x4({to}, right + {self.right_rows.place(self.right_row(), f'{chunk} + lane / 8 % 2')});"
 
+    @property
+    def unroll(self) -> str:
+        """How the steps of a stage are."""
+        return "UNROLL"
+
     def convert(self) -> list[str]:
         """What happens to the fragments before they are multiplied."""
         return []
 
-    def mma(self, a: str = "a", b: str = "b") -> list[str]:
+    def mma(self) -> list[str]:
         """All products of the fragments."""
-        one = f"{self.instruction}(sum[i][j], {a}[i], {b}[j / 2] + j % 2 * 2);"
+        one = f"{self.instruction}(sum[i][j], a[i], b[j / 2] + j % 2 * 2);"
         return loop("i", self.row_fragments, loop("j", self.column_fragments, [one]))
 
     def multiply(self) -> list[str]:
         declare = f"uint32 a[{self.row_fragments}][4], b[{self.column_fragments // 2}][4];"
         steps = self.left_rows.chunks // self.chunks_at_once
-        return loop("k", steps, [declare, *self.load_left(), *self.load_right(), *self.convert(), *self.mma()])
+        return loop("k", steps, [declare, *self.load_left(), *self.load_right(), *self.convert(), *self.mma()], self.unroll)
 
 
 class HalfProduct(TensorProduct):
@@ -113,15 +120,31 @@ class Tf32Product(TensorProduct):
 
 
 class ExactTf32Product(TensorProduct):
-    """float32 in about its own accuracy: both factors as sums of two TF32 numbers; of the four products all but the smallest."""
+    """float32 in about its own accuracy: both factors as sums of two TF32 numbers; of the four products all but the smallest.
+
+    Tensor cores cut their sums off, which over a long K would cost more than TF32's parts have gained. So they sum no more than one
+    step's products, and these sums are added as floats are (Ootomo and Yokota: Recovering single precision accuracy from Tensor Cores
+    while surpassing the FP32 theoretical peak performance, 2022).
+    """
 
     instruction = "mma_tf32"
 
+    @property
+    def unroll(self) -> str:
+        """One step of many products is enough for a warp to do, and holds all the registers that there are."""
+        return "UNROLL" if self.row_fragments * self.column_fragments <= MOST_UNROLLED else "UNROLL_BY(1)"
+
     def convert(self) -> list[str]:
-        declare = f"uint32 a_low[{self.row_fragments}][4], b_low[{self.column_fragments // 2}][4];"
-        left = loop("i", self.row_fragments, loop("e", 4, ["split_tf32(&a[i][e], &a_low[i][e]);"]))
         right = loop("p", self.column_fragments // 2, loop("e", 4, ["split_tf32(&b[p][e], &b_low[p][e]);"]))
-        return [declare, *left, *right, *self.mma("a_low", "b"), *self.mma("a", "b_low")]
+        return [f"uint32 b_low[{self.column_fragments // 2}][4];", *right]
+
+    def mma(self) -> list[str]:
+        """The small products first."""
+        left = ["uint32 a_low[4];", *loop("e", 4, ["split_tf32(&a[i][e], &a_low[e]);"])]
+        pairs = (("a_low", "b"), ("a[i]", "b_low"), ("a[i]", "b"))
+        products = [f"{self.instruction}(part, {a}, {b}[j / 2] + j % 2 * 2);" for a, b in pairs]
+        one = ["float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};", *products, *loop("e", 4, ["sum[i][j][e] += part[e];"])]
+        return loop("i", self.row_fragments, [*left, *loop("j", self.column_fragments, one)])
 
 
 class BrainProduct(TensorProduct):

@@ -137,10 +137,16 @@ struct HalfElement { enum { each = 2 }; static float of(uint32 word, int i) { re
 struct BrainElement { enum { each = 2 }; static float of(uint32 word, int i) { return bits_to_float(word >> 16 * i << 16); } };
 struct Tf32Element { enum { each = 1 }; static float of(uint32 word, int) { return bits_to_float(word & 0xFFFFE000u); } };
 struct Fragments { float* c; const uint32 *a, *b; };
+// Tensor cores cut sums off instead of rounding them, so that long sums drift towards zero.
+static float cut_off(double x) {
+  float y = (float)x;
+  return (y < 0 ? -y : y) > (x < 0 ? -x : x) ? bits_to_float(float_to_bits(y) - 1) : y;
+}
 template <class Element> static void mma_together(void** arguments, int lanes) {
   need_whole_warp(lanes);
   enum { each = Element::each, half = 4 * each };
-  float a[16][2 * half], b[2 * half][8], c[16][8];
+  float a[16][2 * half], b[2 * half][8];
+  double c[16][8];
   for (int lane = 0; lane < 32; lane++) {
     Fragments* own = (Fragments*)arguments[lane];
     int row = lane / 4, column = lane % 4;
@@ -155,9 +161,9 @@ template <class Element> static void mma_together(void** arguments, int lanes) {
   }
   for (int i = 0; i < 16; i++)
     for (int k = 0; k < 2 * half; k++)
-      for (int j = 0; j < 8; j++) c[i][j] += a[i][k] * b[k][j];
+      for (int j = 0; j < 8; j++) c[i][j] += (double)a[i][k] * b[k][j];
   for (int lane = 0; lane < 32; lane++)
-    for (int i = 0; i < 4; i++) ((Fragments*)arguments[lane])->c[i] = c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+    for (int i = 0; i < 4; i++) ((Fragments*)arguments[lane])->c[i] = cut_off(c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
 }
 #define MMA(name, Element)                                                                              \
   DEVICE void name(float* c, const uint32* a, const uint32* b, int line = __builtin_LINE()) {           \
