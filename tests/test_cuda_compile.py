@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import pathlib
 import sys
 
@@ -91,6 +92,7 @@ def test_a_cubin_is_compiled_once(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         with monkeypatch.context() as patched:
             patched.setattr(nvrtc.Nvrtc, "compile", None)
             assert compile_kernel(COPY, ARCHITECTURES["sm_90"]) == first
+            assert compile_kernel(COPY, dc.replace(ARCHITECTURES["sm_90"], multiprocessors=7)).code == first.code
         other = compile_kernel(COPY, ARCHITECTURES["sm_80"])
         assert other.code != first.code and len(list(tmp_path.glob("*.o"))) == 2
         for file in tmp_path.glob("*.o"):
@@ -140,6 +142,10 @@ def test_a_compiler_that_is_newer_than_the_driver(monkeypatch: pytest.MonkeyPatc
 def test_architectures() -> None:
     assert architecture("sm_90").shared_per_block == 232448 and architecture("sm_75").shared == 65536
     assert not architecture("sm_75").supports("tf32") and architecture("sm_75").supports("fp16") and architecture("sm_86").supports("bf16")
+    assert architecture("sm_86").resident(128, 64, 48 * 1024) == 2 and architecture("sm_86").resident(128, 64, 50 * 1024) == 1
+    assert architecture("sm_75").resident(512, 32, 0) == 2 and architecture("sm_75").resident(128, 168, 8 * 1024) == 3
+    small = dc.replace(architecture("sm_90"), multiprocessors=7)
+    assert small.name == "sm_90" and len({architecture("sm_90"), small, dc.replace(small)}) == 2
     assert architecture("sm_80").registers_for(1024) == 64 and architecture("sm_80").registers_for(128) == 255
     with pytest.raises(ModelError, match="sm_75, sm_80"):
         architecture("sm_60")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import itertools
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_epilogues(last: tuple[bool, bool]) -> None:
 @pytest.mark.parametrize("is_large", [False, True])
 def test_stems(case: Case, last: bool, is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of outputs, and as many threads as there can be."""
-    monkeypatch.setattr(conv_stem, "BLOCKS_WANTED", 0 if is_large else 10**6)
+    monkeypatch.setattr(conv_stem, "BLOCKS_EACH", 0 if is_large else 10**6)
     call = check_some(Conv, case, F2 if last == is_large else F4, (last, True), every=2)
     assert isinstance(call.kernel, conv_stem.StemKernel)
     assert (call.kernel.pixels > 2) == is_large or len(case[0]) == 3
@@ -164,11 +165,21 @@ def test_many_phases_are_one_launch() -> None:
 
 
 def test_small_maps_get_small_tiles() -> None:
-    assert choose_tile(512, 4096, 1, 4).threads == 256
-    assert choose_tile(64, 56 * 56, 1, 4).columns <= 64
-    assert choose_tile(4, 56 * 56, 32, 4).rows == 4
-    assert choose_tile(1, 10**5, 1, 4).rows == 1
-    assert choose_tile(512, 4096, 1, 8).depth == 8
+    large = ARCHITECTURES["sm_90"]
+    assert choose_tile(512, 4096, 1, 4, large).threads == 256
+    assert choose_tile(64, 56 * 56, 1, 4, large).columns <= 64
+    assert choose_tile(4, 56 * 56, 32, 4, large).rows == 4
+    assert choose_tile(1, 10**5, 1, 4, large).rows == 1
+    assert choose_tile(512, 4096, 1, 8, large).depth == 8
+
+
+def test_small_gpus_get_larger_tiles() -> None:
+    large, small = (choose_tile(64, 28 * 28, 1, 4, dc.replace(ARCHITECTURES["sm_90"], multiprocessors=n)) for n in (132, 8))
+    assert small.rows * small.columns > large.rows * large.columns
+    node, _ = convolution((1, 3, 112, 112), (64, 3, 7, 7), last=(False, True), strides=(2, 2), pads=((3, 3), (3, 3)))
+    calls = [conv_stem.lower_stem(node, Machine(dc.replace(ARCHITECTURES["sm_90"], multiprocessors=n))) for n in (132, 8)]
+    pixels = [call.kernel.pixels for (call,) in calls if isinstance(call.kernel, conv_stem.StemKernel)]
+    assert pixels[0] < pixels[1]
 
 
 @pytest.mark.usefixtures("only_direct")

@@ -19,7 +19,7 @@ from tilewright.backends.cuda.gemm_call import with_tile
 from tilewright.backends.cuda.gemm_tile import SharedRows
 from tilewright.backends.cuda.kernel import Machine
 from tilewright.backends.cuda.products import PRODUCTS
-from tilewright.backends.cuda.schedule import GemmProblem, best_tiles, choose_tile
+from tilewright.backends.cuda.schedule import GemmProblem, best_tiles, choose_tile, estimate, fitting, most_together, rate_of
 from tilewright.engine.expression import apply
 
 # shared memory
@@ -105,6 +105,45 @@ def test_few_tiles_are_split() -> None:
         assert wide.splits == 1 and wide.rows * wide.columns >= 64 * 64, (precision, wide)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_small_gpus_get_few_blocks(precision: str) -> None:
+    """The same layers of ResNet-50 at batch 1 on the same architecture."""
+    problems = [GemmProblem(precision, *sizes) for sizes in ((49, 512, 4608), (196, 256, 2304), (784, 128, 1152), (196, 1024, 256))]
+    large, small, smallest = ([choose_tile(p, dc.replace(SM_90, multiprocessors=n)) for p in problems] for n in (132, 28, 8))
+    for problem, *tiles in zip(problems, large, small, strict=True):
+        blocks = [t.splits * -(-problem.rows // t.rows) * -(-problem.columns // t.columns) for t in tiles]
+        assert blocks[0] > blocks[1], (problem, tiles)
+    splits = [sum(tile.splits for tile in tiles) for tiles in (large, small, smallest)]
+    assert splits[0] > splits[1] > splits[2], splits
+
+
+def test_each_architecture_has_speeds_of_its_own() -> None:
+    """Of as many multiprocessors each."""
+
+    def cycles(name: str, product: str) -> float:
+        problem, architecture = GemmProblem(product, 3136, 256, 2304), dc.replace(ARCHITECTURES[name], multiprocessors=48)
+        return estimate(problem, choose_tile(problem, architecture), architecture)
+
+    assert cycles("sm_75", "fp32") > 1.5 * cycles("sm_86", "fp32") and cycles("sm_75", "fp32") > 4 * cycles("sm_75", "fp16")
+    assert 1.5 * cycles("sm_86", "fp16") < cycles("sm_86", "fp32") < 3 * cycles("sm_86", "fp16")
+    assert cycles("sm_90", "fp16") < cycles("sm_80", "fp16") < cycles("sm_86", "fp16")
+    assert rate_of("tf32", SM_90) == 640 and rate_of("fp32", ARCHITECTURES["sm_80"]) == 64
+
+
+def test_small_shared_memory_holds_two_blocks_or_one_of_more_stages() -> None:
+    """The model weighs both; where there is more of it, two blocks have room beside each other anyway."""
+    problem = GemmProblem("fp32", 10**5, 256, 1152)
+
+    def stages(name: str) -> dict[int, int]:
+        tiles = fitting(problem, ARCHITECTURES[name])
+        squares = [tile for tile in tiles if (tile.rows, tile.columns, tile.splits) == (64, 64, 1)]
+        return {tile.stages: most_together("fp32", tile, ARCHITECTURES[name]) for tile in squares}
+
+    assert (stages("sm_75"), stages("sm_86"), stages("sm_90")) == ({2: 2, 4: 1}, {3: 2, 4: 1}, {4: 3})
+    chosen = choose_tile(problem, ARCHITECTURES["sm_75"])
+    assert chosen.stages * chosen.depth * (chosen.rows + chosen.columns) * 4 <= 64 * 1024
+
+
 def test_what_was_measured_comes_before_the_rule() -> None:
     node, _ = node_of(Case(64, 64, (8, 8), (3, 3), pad=1), "tf32", np.random.default_rng(1))
     (by_rule,) = lower_convolution(node, Machine(SM_90, "tf32"))
@@ -118,8 +157,8 @@ def test_what_was_measured_comes_before_the_rule() -> None:
 
 
 def test_tiles_fit_their_architecture() -> None:
-    for architecture, precision in itertools.product(ARCHITECTURES.values(), PRECISIONS):
-        found = best_tiles(GemmProblem(precision, 784, 128, 1152), architecture, 12)
+    for architecture, precision, batch in itertools.product(ARCHITECTURES.values(), PRECISIONS, (1, 64)):
+        found = best_tiles(GemmProblem(precision, batch * 784, 128, 1152), architecture, 12)
         assert len(set(found)) == 12
         for tile in found:
             product: Any = PRODUCTS[precision](tile, 4, False)
@@ -151,6 +190,18 @@ def test_machine_code(precision: str) -> None:
     kernel = compiled_kernels(precision)[0]
     able = architectures_for(kernel)
     check_compiles(kernel, [able[0], able[-1]])
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in ("sm_75", "sm_86") else pytest.mark.sweep) for n in ARCHITECTURES])
+def test_machine_code_of_what_is_chosen(name: str) -> None:
+    """The tile of a layer at batch 1, for its own architecture."""
+    machine = Machine(ARCHITECTURES[name])
+    for precision in PRECISIONS:
+        if machine.architecture.supports(precision):
+            node, _ = node_of(Case(256, 256, (14, 14), (3, 3), pad=1), precision, np.random.default_rng(1))
+            (call,) = lower_convolution(node, dc.replace(machine, precision=precision))
+            check_compiles(call.kernel, [machine.architecture])
 
 
 @needs_nvrtc

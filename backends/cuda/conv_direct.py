@@ -28,7 +28,8 @@ def lower_direct(node: Conv | ConvTranspose, machine: Machine) -> list[Call]:
     rows = epilogue.stored if node.groups == 1 and node.type.layout else outputs
     axes = phased_axes(node)
     columns = x.shape[0] * math.prod(axis.count for axis in axes)
-    tile = choose_tile(rows, columns, node.groups * math.prod(axis.phases for axis in axes), sum_dtype(x.dtype).itemsize)
+    copies = node.groups * math.prod(axis.phases for axis in axes)
+    tile = choose_tile(rows, columns, copies, sum_dtype(x.dtype).itemsize, machine.architecture)
     weight, strides = _weight(node, rows, tile)
     is_packed = isinstance(weight, Table)
     kernel = DirectConvKernel(x, axes, node.groups, channels, rows, strides, is_packed, tile, epilogue)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 
-from .schedule import MULTIPROCESSORS
+from .architecture import Architecture
 
 LOAD_COST = 0.5
 """Of a number read from shared memory, in multiply-adds."""
-TRAFFIC_COST = 0.16
-"""Of a number that one block reads from the second-level cache, which all share."""
 
 
 @dc.dataclass(frozen=True)
@@ -60,16 +58,16 @@ TILES = (
 
 
 @functools.lru_cache(maxsize=4096)
-def choose_tile(rows: int, columns: int, copies: int, itemsize: int) -> Tile:
+def choose_tile(rows: int, columns: int, copies: int, itemsize: int, architecture: Architecture) -> Tile:
     """The tile with the least estimated time for `copies` products of so many rows and columns of numbers of `itemsize` bytes."""
-    best = min(TILES, key=lambda tile: estimate(tile, rows, columns, copies))
+    best = min(TILES, key=lambda tile: estimate(tile, rows, columns, copies, architecture))
     return best if itemsize == 4 else dc.replace(best, depth=best.depth // 2, unit=2)
 
 
-def estimate(tile: Tile, rows: int, columns: int, copies: int) -> float:
+def estimate(tile: Tile, rows: int, columns: int, copies: int, architecture: Architecture) -> float:
     """Multiply-adds that one multiprocessor could do while each of them works at one place of the depth, and while that is read."""
     blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * copies
     run = tile.row_run * tile.column_run
     each = tile.threads * (run + LOAD_COST * (tile.row_run + 4 * tile.column_run))
-    traffic = TRAFFIC_COST * blocks * (tile.rows + tile.columns)
-    return max(1.0, blocks / MULTIPROCESSORS) * each + traffic
+    arriving = blocks * (tile.rows + tile.columns) * 4 / (architecture.arrival * architecture.multiprocessors)
+    return max(1.0, blocks / architecture.multiprocessors) * each + arriving * architecture.multiply_adds

@@ -17,7 +17,6 @@ from ..common.cuda_expression import loaded, memory_type
 from .elements import check_size, coordinates, lines, strides_of
 from .epilogue import Epilogue
 from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
-from .schedule import MULTIPROCESSORS
 from .sliding import Window
 
 THREADS = 128
@@ -25,8 +24,8 @@ VECTOR = 4
 """Channels of a vector."""
 MOST_CHANNELS = 4
 MOST_SHARED = 48 * 1024
-BLOCKS_WANTED = MULTIPROCESSORS
-"""More of them would mostly read weights."""
+BLOCKS_EACH = 1
+"""Blocks that every multiprocessor should get; more of them would mostly read weights."""
 MOST_REGISTERS = 144
 """Numbers that a thread holds: sums, inputs and weights."""
 RUNS = ((8, 2), (4, 4), (4, 2), (2, 2), (1, 2), (1, 1))
@@ -160,7 +159,7 @@ def run_count(window: Window, pixels: int) -> int:
     return window.rows * -(-window.out[-1] // pixels)
 
 
-def choose(window: Window, channels: int, columns: int) -> tuple[int, int, int]:
+def choose(window: Window, channels: int, columns: int, multiprocessors: int) -> tuple[int, int, int]:
     """(pixels, vectors, groups): the run that shares the most among those that fit registers and fill the GPU. NoKernel if none fits."""
     fitting = []
     for pixels, vectors in RUNS:
@@ -172,7 +171,7 @@ def choose(window: Window, channels: int, columns: int) -> tuple[int, int, int]:
             fitting.append((pixels, vectors, groups, blocks))
     if not fitting:
         raise NoKernel("a kernel too large to hold a row of its inputs in registers and its weights in shared memory")
-    full = (c for c in fitting if c[3] >= BLOCKS_WANTED)
+    full = (c for c in fitting if c[3] >= BLOCKS_EACH * multiprocessors)
     pixels, vectors, groups, _ = next(full, max(fitting, key=lambda c: c[3]))
     return pixels, vectors, groups
 
@@ -187,7 +186,7 @@ def lower_stem(node: Conv, machine: Machine) -> list[Call]:
         raise NoKernel("a first convolution with computed weights, or of other numbers than float16 and float32")
     check_size(x, y)
     window, epilogue = Window.of(node), Epilogue.of(node)
-    pixels, vectors, groups = choose(window, x.shape[1], epilogue.stored)
+    pixels, vectors, groups = choose(window, x.shape[1], epilogue.stored, machine.architecture.multiprocessors)
     kernel = StemKernel(window, x.shape[1], epilogue, pixels, vectors, groups)
     packed = Table(pack_stem(weight.data, kernel.grid[1] * kernel.columns))
     return [Call(kernel, {"x": node.x, "weight": packed, **epilogue.arguments(node)})]

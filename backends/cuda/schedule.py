@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Iterator
 
-from .architecture import REGISTERS, Architecture
+from .architecture import Architecture
 
 
 @dc.dataclass(frozen=True)
@@ -52,17 +52,14 @@ TENSOR_TILES = {
 DEPTHS = {"fp32": (32,), "tf32": (32, 16), "tf32x3": (32, 16), "bf16": (32,), "fp16": (64, 32)}
 STAGES = (4, 3, 2)
 
-MULTIPROCESSORS = 132
-"""Of the largest GPUs."""
-RATE = {"fp32": 128, "tf32": 640, "tf32x3": 210, "bf16": 1200, "fp16": 1280}
-"""Multiply-adds that a multiprocessor does in a cycle when nothing holds it up."""
+TENSOR_RATE = {"fp16": 1.0, "bf16": 0.94, "tf32": 0.5, "tf32x3": 0.164}
+"""The part of the tensor cores' rate in float16 that a product has; packing and splitting operands costs a little."""
 EFFICIENCY = {(128, 128): 0.85, (128, 64): 0.75, (64, 128): 0.75, (64, 64): 0.65, (64, 32): 0.5, (32, 64): 0.5, (32, 32): 0.4}
-"""The part of it that a tile reaches: larger ones read less shared memory for each product."""
-ARRIVAL = 24.0
-"""Bytes that come to a multiprocessor in a cycle when all of them read."""
+"""The part of a product's rate that a tile reaches: larger ones read less shared memory for each product."""
 FULL_WARPS, OCCUPANCY_EXPONENT = 12, 0.4
 """Warps that keep a multiprocessor busy all the time; fewer hide less of what each of them waits for."""
-SHARED_BYTES, GUESSED_REGISTERS = 227 * 1024, 168
+GUESSED_REGISTERS = 168
+"""Of a thread."""
 STAGE_CYCLES = 120
 """Of a stage besides its products: the barrier, and latencies that few warps do not hide."""
 BLOCK_CYCLES = 2500
@@ -76,30 +73,39 @@ def fitting(problem: GemmProblem, architecture: Architecture) -> Iterator[Tile]:
     tiles = SIMT_TILES if problem.product == "fp32" else TENSOR_TILES
     for (rows, columns), parts in tiles.items():
         for depth in DEPTHS[problem.product]:
-            steps = -(-problem.depth // depth)
-            stage = depth * (rows * _item(problem.product) + columns * _item(problem.product))
-            stages = next((s for s in STAGES if s * stage <= _room(architecture) and s <= max(2, steps + 1)), None)
-            if stages is None or not _threads_copy_whole_rows(problem.product, rows, columns, depth, parts):
+            if not _threads_copy_whole_rows(problem.product, rows, columns, depth, parts):
                 continue
-            for splits in SPLITS:
-                if splits == 1 or splits <= steps // 2:
-                    yield Tile(rows, columns, depth, stages, parts, splits)
+            steps = -(-problem.depth // depth)
+            for stages in _stages(_stage(problem.product, rows, columns, depth), steps, architecture):
+                for splits in SPLITS:
+                    if splits == 1 or splits <= steps // 2:
+                        yield Tile(rows, columns, depth, stages, parts, splits)
 
 
-def _item(product: str) -> int:
-    return 2 if product == "fp16" else 4
+def _stages(nbytes: int, steps: int, architecture: Architecture) -> list[int]:
+    """How many stages of so many bytes a block may have: the most with which two blocks fit beside each other, and the most in 64 KiB."""
+    beside = architecture.shared // 2 - architecture.reserved
+    rooms = beside, max(beside, min(64 * 1024, architecture.shared_per_block))
+    found = (next((s for s in STAGES if s * nbytes <= room and s <= max(2, steps + 1)), 0) for room in rooms)
+    return sorted(set(found) - {0})
 
 
-def _room(architecture: Architecture) -> int:
-    """Shared memory that a block takes at most: two fit beside each other where there is enough."""
-    return max(architecture.shared_per_block // 2, min(64 * 1024, architecture.shared_per_block))
+def _stage(product: str, rows: int, columns: int, depth: int) -> int:
+    """Bytes of a stage of unprepared operands, which are the largest."""
+    return depth * (rows + columns) * (2 if product == "fp16" else 4)
+
+
+def _threads(product: str, parts: tuple[int, int]) -> int:
+    """Of a block."""
+    return math.prod(parts) * (1 if product == "fp32" else 32)
 
 
 def _threads_copy_whole_rows(product: str, rows: int, columns: int, depth: int, parts: tuple[int, int]) -> bool:
     """Whether each thread copies as many chunks as the others, for the narrowest right operand there is."""
-    threads = math.prod(parts) * (1 if product == "fp32" else 32)
-    right = depth * (2 if product in ("fp16", "bf16") else 4) // 16
-    return rows * depth * _item(product) // 16 % threads == 0 and columns * right % threads == 0
+    threads = _threads(product, parts)
+    left = _stage(product, rows, 0, depth) // 16
+    right = depth * columns * (2 if product in ("fp16", "bf16") else 4) // 16
+    return left % threads == 0 and right % threads == 0
 
 
 @functools.lru_cache(maxsize=4096)
@@ -110,28 +116,33 @@ def choose_tile(problem: GemmProblem, architecture: Architecture) -> Tile:
 
 def best_tiles(problem: GemmProblem, architecture: Architecture, count: int) -> list[Tile]:
     """The tiles with the least estimated times, which are worth measuring."""
-    return sorted(fitting(problem, architecture), key=lambda tile: (estimate(problem, tile), tile.splits))[:count]
+    by_time = sorted(fitting(problem, architecture), key=lambda t: (estimate(problem, t, architecture), t.splits, -t.stages))
+    return by_time[:count]
 
 
-def estimate(problem: GemmProblem, tile: Tile) -> float:
+def estimate(problem: GemmProblem, tile: Tile, architecture: Architecture) -> float:
     """Cycles until the last block ends."""
     tiles = -(-problem.rows // tile.rows) * -(-problem.columns // tile.columns) * problem.stack
     steps = -(-problem.depth // tile.depth)
     own_steps = -(-steps // tile.splits)
-    blocks = -(-tiles * tile.splits // MULTIPROCESSORS)
-    together = min(blocks, most_together(problem.product, tile))
-    warps = math.prod(tile.parts) // (32 if problem.product == "fp32" else 1)
+    blocks = -(-tiles * tile.splits // architecture.multiprocessors)
+    together = min(blocks, most_together(problem.product, tile, architecture))
+    warps = _threads(problem.product, tile.parts) // 32
     occupied = min(1.0, (together * warps / FULL_WARPS) ** OCCUPANCY_EXPONENT)
-    rate = RATE[problem.product] * EFFICIENCY[tile.rows, tile.columns] * occupied
-    arriving = tile.depth * (tile.rows + tile.columns) * _item(problem.product) / ARRIVAL
+    rate = rate_of(problem.product, architecture) * EFFICIENCY[tile.rows, tile.columns] * occupied
+    arriving = _stage(problem.product, tile.rows, tile.columns, tile.depth) / architecture.arrival
     stage = max(tile.depth * tile.rows * tile.columns / rate, arriving)
     exchange = SPLIT_CYCLES + tile.splits * tile.rows * tile.columns * 4 / PARTIAL_BYTES if tile.splits > 1 else 0.0
     alone = own_steps * STAGE_CYCLES + BLOCK_CYCLES + exchange
     return blocks * own_steps * stage + alone * blocks / together
 
 
-def most_together(product: str, tile: Tile) -> int:
+def rate_of(product: str, architecture: Architecture) -> float:
+    """Multiply-adds that a multiprocessor does in a cycle when nothing holds it up."""
+    return architecture.multiply_adds if product == "fp32" else architecture.tensor_multiply_adds * TENSOR_RATE[product]
+
+
+def most_together(product: str, tile: Tile, architecture: Architecture) -> int:
     """Blocks that a multiprocessor runs at a time: as many as have room for their stages and, by a guess, for their registers."""
-    shared = tile.stages * tile.depth * (tile.rows + tile.columns) * _item(product)
-    threads = math.prod(tile.parts) * (1 if product == "fp32" else 32)
-    return max(1, min(SHARED_BYTES // shared, REGISTERS // (threads * GUESSED_REGISTERS)))
+    shared = tile.stages * _stage(product, tile.rows, tile.columns, tile.depth)
+    return max(1, architecture.resident(_threads(product, tile.parts), GUESSED_REGISTERS, shared))
