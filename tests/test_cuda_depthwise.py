@@ -65,7 +65,7 @@ def depthwise(
 def test_depthwise(case: Case, dtype: Any, is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Single outputs, and the long runs that large maps get."""
     if is_large:
-        monkeypatch.setattr(conv_depthwise, "BLOCKS_WANTED", 0)
+        monkeypatch.setattr(conv_depthwise, "BLOCKS_EACH", 0)
     (call,) = check_node(*depthwise(case, dtype, with_bias=case[0][1] != 9), *tolerance(dtype))
     assert isinstance(call.kernel, DepthwiseKernel)
     assert call.kernel.pixels == (
@@ -76,7 +76,7 @@ def test_depthwise(case: Case, dtype: Any, is_large: bool, monkeypatch: pytest.M
 @pytest.mark.parametrize("dtype", [F4, F2])
 def test_epilogues(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A residual, one number for each channel of an image, for each position, for each column, and one for all."""
-    monkeypatch.setattr(conv_depthwise, "BLOCKS_WANTED", 0)
+    monkeypatch.setattr(conv_depthwise, "BLOCKS_EACH", 0)
     shape = (2, 6, 5, 9)
     extras = [shape, (2, 6, 1, 1), (5, 9), (1, 1, 1, 9), (1, 6, 5, 1)]
     total = apply("silu", Operand(0) * Operand(2)) + Operand(1) * Operand(3) + apply("max", Operand(4), Operand(5))
@@ -109,11 +109,12 @@ def test_what_is_no_depthwise_convolution() -> None:
 def test_runs_are_long_where_the_gpu_is_full_anyway() -> None:
     window = {"kernel": (3, 3), "strides": (1, 1), "before": (1, 1), "dilations": (1, 1)}
 
-    def pixels(side: int, channels: int) -> int:
+    def pixels(side: int, channels: int, multiprocessors: int = 132) -> int:
         x = operand("x", np.zeros((1, 1, side, side), F4)).type
-        return choose_pixels(Window(x, (side, side), **window), 4, channels // 4)
+        return choose_pixels(Window(x, (side, side), **window), 4, channels // 4, multiprocessors)
 
     assert (pixels(112, 96), pixels(56, 144), pixels(28, 192), pixels(7, 960)) == (8, 4, 2, 1)
+    assert (pixels(56, 144, 28), pixels(28, 192, 28), pixels(7, 960, 28)) == (8, 8, 2)
 
 
 @needs_nvrtc

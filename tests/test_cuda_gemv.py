@@ -56,7 +56,7 @@ def product(
 def test_products(case: Case, dtype: Any, is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few features, which several warps share, and as many as fill the GPU, of which a warp computes two."""
     if is_large:
-        monkeypatch.setattr(gemv, "BLOCKS_WANTED", 0)
+        monkeypatch.setattr(gemv, "BLOCKS_EACH", 0)
     (call,) = check_node(*product(case, dtype), *tolerance(dtype))
     assert isinstance(call.kernel, GemvKernel)
     assert (call.kernel.per_warp == 2) == (is_large and np.prod(case[0][:-1]) > 2)
@@ -94,10 +94,11 @@ def test_what_is_left_to_others() -> None:
 
 
 def test_few_features_are_shared_by_warps() -> None:
-    assert choose(1, 4096, 25088 // 4) == (1, 1)
-    assert choose(1, 1000, 2048 // 4) == (1, 2)
-    assert choose(1, 10, 84 // 4) == (1, 1)
-    assert choose(8, 4096, 4096 // 4) == (2, 1)
+    assert choose(1, 4096, 25088 // 4, 132) == (1, 1)
+    assert choose(1, 1000, 2048 // 4, 132) == (1, 2)
+    assert choose(1, 1000, 2048 // 4, 28) == (1, 1)
+    assert choose(1, 10, 84 // 4, 132) == (1, 1)
+    assert choose(8, 4096, 4096 // 4, 132) == (2, 1)
 
 
 @needs_nvrtc

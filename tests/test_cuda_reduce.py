@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import itertools
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from cpu_harness import operand
 from cuda_cases import channels_last, given
-from cuda_harness import check_node, needs_compiler
+from cuda_harness import check_node, load_kernels, needs_compiler
 
+from tilewright.backends.cuda.architecture import ARCHITECTURES
+from tilewright.backends.cuda.kernel import Machine, lower
 from tilewright.engine.graph import Node
 from tilewright.engine.ops import Reduce
 
@@ -58,6 +61,13 @@ def test_few_results_of_many_elements(rng: np.random.Generator) -> None:
     values: dict[Node, np.ndarray] = {x: data}
     for axes, kind in (((0, 1, 2), "mean"), ((1,), "sum"), ((1, 2), "min")):
         assert len(check_node(Reduce(x, kind=kind, axes=axes), values, 1e-5, 1e-4)) == 2
+
+
+def test_small_gpus_share_it_among_fewer_blocks() -> None:
+    load_kernels()
+    node = Reduce(given((2, 70000, 3))[0], kind="sum", axes=(0, 1, 2))
+    machines = [Machine(dc.replace(ARCHITECTURES["sm_90"], multiprocessors=n)) for n in (132, 28)]
+    assert [lower(node, machine)[0].kernel.grid[1] for machine in machines] == [264, 56]
 
 
 def test_nan_and_nothing() -> None:

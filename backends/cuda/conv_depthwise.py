@@ -12,7 +12,7 @@ import numpy as np
 from ...engine.graph import Constant
 from ...engine.ops import Conv
 from ..common.cuda_expression import memory_type
-from .elements import BLOCKS_WANTED, THREADS, WIDEST, FlatKernel, check_size, coordinates, lines, strides_of
+from .elements import BLOCKS_EACH, THREADS, WIDEST, FlatKernel, check_size, coordinates, lines, strides_of
 from .epilogue import Epilogue
 from .kernel import Call, Machine, NoKernel, Parameter, Table, lowers
 from .sliding import Window
@@ -125,11 +125,12 @@ class DepthwiseKernel(FlatKernel):
         return f"UNROLL for (int q = 0; q < {self.pixels}; q++) {tail}{{\n{store}}}"
 
 
-def choose_pixels(window: Window, lanes: int, vectors: int) -> int:
+def choose_pixels(window: Window, lanes: int, vectors: int, multiprocessors: int) -> int:
     """The longest run of which there are enough to fill the GPU, or single outputs."""
+    wanted = BLOCKS_EACH * multiprocessors * THREADS[-1]
     for pixels in RUNS:
         threads = window.rows * -(-window.out[-1] // pixels) * vectors
-        if pixels * lanes <= MOST_SUMS and pixels <= window.out[-1] and threads >= BLOCKS_WANTED * THREADS[-1]:
+        if pixels * lanes <= MOST_SUMS and pixels <= window.out[-1] and threads >= wanted:
             return pixels
     return 1
 
@@ -147,7 +148,8 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
     if x.layout is None or x.dense.layout != y.dense.layout or x.layout.axis != 1 or x.layout.block % lanes:
         raise NoKernel("a depthwise convolution whose channels are not last")
     window, epilogue = Window.of(node), Epilogue.of(node)
-    kernel = DepthwiseKernel(window, epilogue, choose_pixels(window, lanes, epilogue.stored // lanes))
+    pixels = choose_pixels(window, lanes, epilogue.stored // lanes, machine.architecture.multiprocessors)
+    kernel = DepthwiseKernel(window, epilogue, pixels)
     packed = Table(pack_depthwise(weight.data, epilogue.stored))
     return [Call(kernel, {"x": node.x, "weight": packed, **epilogue.arguments(node)})]
 

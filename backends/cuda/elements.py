@@ -18,8 +18,10 @@ WIDEST = 16
 """Bytes that one instruction of a thread moves at most."""
 MOST_ELEMENTS = 2**31 - 2**16
 """Indices are of 32 bits."""
-BLOCKS_WANTED = 264
-"""Two for each multiprocessor of the largest GPUs."""
+BLOCKS_EACH = 2
+"""Blocks that every multiprocessor should get."""
+FLAT_BLOCKS = 264
+"""The same for all multiprocessors of a large GPU; a small one loses nothing when it runs more and smaller blocks than it needs."""
 THREADS = (256, 128, 64)
 
 
@@ -76,8 +78,8 @@ def weighted(terms: Sequence[str], strides: Sequence[int]) -> str:
 
 
 def threads_for(count: int) -> int:
-    """Threads of a block that give the GPU enough blocks."""
-    return next((threads for threads in THREADS if count >= threads * BLOCKS_WANTED), THREADS[-1])
+    """Threads of a block that give every GPU enough blocks: a flat kernel is the same for all of them."""
+    return next((threads for threads in THREADS if count >= threads * FLAT_BLOCKS), THREADS[-1])
 
 
 def lines(*texts: str, spaces: int = 2) -> str:

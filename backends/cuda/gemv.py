@@ -15,7 +15,7 @@ from ...engine.graph import Constant
 from ...engine.ops import Conv, MatMul
 from ...engine.tensor import TensorType
 from ..common.cuda_expression import loaded, memory_type
-from .elements import BLOCKS_WANTED, WIDEST, check_plain, check_size, coordinates, lines
+from .elements import BLOCKS_EACH, WIDEST, check_plain, check_size, coordinates, lines
 from .epilogue import Epilogue
 from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
 from .lanes import WARP
@@ -156,12 +156,13 @@ class GemvKernel(Kernel):
         )
 
 
-def choose(rows: int, features: int, pieces: int) -> tuple[int, int]:
+def choose(rows: int, features: int, pieces: int, multiprocessors: int) -> tuple[int, int]:
     """(features of a warp, warps that share them): as few warps as fill the GPU, as long as each has enough to read."""
-    per_warp = 2 if rows > 2 and features >= 2 * BLOCKS_WANTED * WARPS else 1
+    wanted = BLOCKS_EACH * multiprocessors
+    per_warp = 2 if rows > 2 and features >= 2 * wanted * WARPS else 1
     for split in SPLITS:
         blocks = -(-features // (WARPS // split * per_warp))
-        if blocks >= BLOCKS_WANTED or pieces <= 2 * split * WARP:
+        if blocks >= wanted or pieces <= 2 * split * WARP:
             return per_warp, split
     return per_warp, SPLITS[-1]
 
@@ -183,7 +184,7 @@ def lower_gemv(node: MatMul, machine: Machine) -> list[Call]:
         raise NoKernel("stacks of matrices")
     assert isinstance(node.b, Constant)
     weight = node.b.data.reshape(b.shape[-2:]).T
-    return [_call(node, weight, rows, node.type.shape[:-1])]
+    return [_call(node, machine, weight, rows, node.type.shape[:-1])]
 
 
 @lowers(Conv)
@@ -200,7 +201,7 @@ def lower_conv_as_gemv(node: Conv, machine: Machine) -> list[Call]:
     is_pointwise = math.prod(node.kernel) == 1 and set(node.strides) == {1} and x.layout is not None
     if not (is_whole or is_pointwise):
         raise NoKernel("outputs that do not read one piece of memory each")
-    return [_call(node, flat_weight(node.weight.data, x), rows, (y.shape[0], *y.shape[2:]))]
+    return [_call(node, machine, flat_weight(node.weight.data, x), rows, (y.shape[0], *y.shape[2:]))]
 
 
 def flat_weight(weight: np.ndarray, x: TensorType) -> np.ndarray:
@@ -211,11 +212,11 @@ def flat_weight(weight: np.ndarray, x: TensorType) -> np.ndarray:
     return np.moveaxis(padded, 1, -1).reshape(weight.shape[0], -1)
 
 
-def _call(node: MatMul | Conv, weight: np.ndarray, rows: int, extents: tuple[int, ...]) -> Call:
+def _call(node: MatMul | Conv, machine: Machine, weight: np.ndarray, rows: int, extents: tuple[int, ...]) -> Call:
     epilogue, dtype = Epilogue.of(node), weight.dtype
     features, depth = epilogue.stored, weight.shape[1]
     piece = WIDEST // dtype.itemsize
-    per_warp, split = choose(rows, features, -(-depth // piece))
+    per_warp, split = choose(rows, features, -(-depth // piece), machine.architecture.multiprocessors)
     kernel = GemvKernel(dtype, rows, depth, features, per_warp, split, epilogue, extents)
     packed = np.pad(weight, ((0, features - weight.shape[0]), (0, kernel.pieces * piece - depth)))
     return Call(kernel, {"x": node.operands[0], "weight": Table(packed), **epilogue.arguments(node)})

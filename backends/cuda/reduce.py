@@ -16,7 +16,7 @@ from ...engine.ops import Reduce
 from ...engine.tensor import TensorType
 from ..common.cuda_functions import F64, PRINTERS, convert, literal, loaded, memory_type, stored
 from ..common.kinds import kind_of
-from .elements import BLOCKS_WANTED, WIDEST, check_size, coordinates, lines, memory_order, strides_of, weighted
+from .elements import BLOCKS_EACH, WIDEST, check_size, coordinates, lines, memory_order, strides_of, weighted
 from .kernel import Argument, Call, Extent, Kernel, Machine, NoKernel, Parameter, Scratch, lowers
 from .lanes import Lanes, accumulator, lanes_for
 
@@ -187,7 +187,7 @@ def lower_reduce(node: Reduce, machine: Machine) -> list[Call]:
     kernel = ReduceKernel(
         node.kind, x.dtype, y.dtype, accumulated, neutral(node.kind, x.dtype), divisor, tuple(kept), tuple(reduced), pack, lanes
     )
-    parts = parts_for(kernel, count)
+    parts = parts_for(kernel, count, machine.architecture.multiprocessors)
     return [Call(kernel, {"x": node.x, "y": node})] if parts == 1 else _in_two_steps(kernel, parts, node.x, node)
 
 
@@ -206,12 +206,12 @@ def _in_two_steps(kernel: ReduceKernel, parts: int, x: Argument, y: Argument) ->
     return [Call(first, {"x": x, "y": scratch}), Call(second, {"x": scratch, "y": y})]
 
 
-def parts_for(kernel: ReduceKernel, count: int) -> int:
+def parts_for(kernel: ReduceKernel, count: int, multiprocessors: int) -> int:
     """How many parts of the elements are reduced by blocks of their own: as many as give every multiprocessor work."""
-    blocks = kernel.grid[0]
-    if count < LEAST_SPLIT or 2 * blocks > BLOCKS_WANTED:
+    blocks, wanted = kernel.grid[0], BLOCKS_EACH * multiprocessors
+    if count < LEAST_SPLIT or 2 * blocks > wanted:
         return 1
-    return min(BLOCKS_WANTED // blocks, max(1, count // LEAST_PART))
+    return min(wanted // blocks, max(1, count // LEAST_PART))
 
 
 def spans_of(x: TensorType, y: TensorType, axes: Sequence[int], keepdims: bool = True) -> tuple[list[Span], list[Span]]:
