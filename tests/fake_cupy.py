@@ -38,7 +38,7 @@ class FakeCupy(types.ModuleType):
 
     float32 = np.float32
 
-    def __init__(self, capability: str = "90", room: int = 1 << 30, devices: int = 1) -> None:
+    def __init__(self, capability: str = "90", room: int = 1 << 30, devices: int = 1, multiprocessors: int = 132) -> None:
         super().__init__("cupy")
         self.room, self.devices, self.events = room, devices, list[str]()
         """events: what was asked for, in order."""
@@ -48,11 +48,12 @@ class FakeCupy(types.ModuleType):
         self.free: dict[int, list[GuardedMemory]] = {}
         """What arrays have left, by its size: as in CuPy, the next one gets it, whatever the device still does there."""
         self.ndarray = Array
+        properties = {"name": b"Fake GPU", "multiProcessorCount": multiprocessors}
         runtime = types.SimpleNamespace(
             streamCaptureModeRelaxed=2,
             runtimeGetVersion=lambda: 13020,
             driverGetVersion=lambda: 13000,
-            getDeviceProperties=lambda _: {"name": b"Fake GPU"},
+            getDeviceProperties=lambda _: properties,
         )
         fake = self
 

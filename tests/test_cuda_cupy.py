@@ -12,10 +12,11 @@ from cuda_harness import needs_compiler
 from fake_cupy import Array, BothProtocols, FakeCupy, OnlyDlpack
 
 import tilewright as tw
+from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input
-from tilewright.engine.ops import Pointwise
+from tilewright.engine.ops import Conv, Pointwise
 from tilewright.models import lenet5
 
 X, Y = Operand(0), Operand(1)
@@ -200,6 +201,20 @@ def test_an_old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeCupy(capability="75").install(monkeypatch)
     with pytest.raises(ModelError, match="sm_75 has no such products"):
         tw.compile(two_steps(), backend="cuda", precision="tf32")
+
+
+def test_tiles_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """By the multiprocessors that the driver counts, whatever other GPUs of the architecture have."""
+    x = Input(name="x", shape=(1, 64, 28, 28))
+    weight = Constant((rng.standard_normal((64, 64, 3, 3)) / 24).astype(np.float32))
+    graph, splits = Graph((x,), (Conv(x, weight, pads=((1, 1), (1, 1))),), ("y",)), []
+    for multiprocessors in (132, 8):
+        FakeCupy(multiprocessors=multiprocessors).install(monkeypatch)
+        session = tw.compile(graph, backend="cuda", passes=[])
+        steps = session.executable.steps  # pyright: ignore[reportAttributeAccessIssue]
+        splits += [step.kernel.tile.splits for step in steps if isinstance(step.kernel, ImplicitGemmKernel)]
+        assert "Fake GPU (sm_90), fp32" in session.plan
+    assert splits == [6, 3]
 
 
 def test_another_gpu_s_array(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses as dc
 import functools
 import os
 import tempfile
@@ -67,9 +68,10 @@ class CupyDevice:
         self.cupy = import_cupy()
         with as_machine_errors():
             self._device = self.cupy.cuda.Device()
-            self.architecture = nearest(int(self._device.compute_capability))
             properties = self.cupy.cuda.runtime.getDeviceProperties(self._device.id)
             self._driver = self.cupy.cuda.runtime.driverGetVersion() // 1000
+            family = nearest(int(self._device.compute_capability))
+        self.architecture = dc.replace(family, multiprocessors=properties["multiProcessorCount"])
         self.name = f"{properties['name'].decode()} ({self.architecture.name})"
 
     def current(self) -> contextlib.AbstractContextManager[Any]:
