@@ -71,7 +71,8 @@ def versions(task: Task) -> None:
         return
     task.add("version", name="device", value=device.name)
     small = task.quick or task.device != "cuda"
-    task.attempt("multiply-adds", lambda: _ceiling(task, "fp32", *multiply_adds(device, *(2, 1) if small else (132 * 16, 400))))
+    extent = (2, 1) if small else (16 * device.architecture.multiprocessors, 400)
+    task.attempt("multiply-adds", lambda: _ceiling(task, "fp32", *multiply_adds(device, *extent)))
     if task.device == "cuda":
         task.attempt("copy", lambda: _ceiling(task, "copy", *copies(device, 2**26 if small else 2**31)))
         products(task, 1024 if small else 8192)
