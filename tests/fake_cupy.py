@@ -5,7 +5,6 @@ Streams do nothing before somebody waits for them, so that a forgotten wait show
 
 from __future__ import annotations
 
-import ctypes
 import pathlib
 import threading
 import types
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from fake_cupy_memory import Array, Block, Pointer, move
 
 from tilewright.backends.cuda.architecture import STATIC_SHARED, Architecture
 from tilewright.backends.cuda.cubin import Cubin, Resources
@@ -121,7 +121,7 @@ class FakeCupy(types.ModuleType):
         """An array with these values; they are there only once the current stream gets to it."""
         made = self.empty(values.shape, values.dtype)
         kept, to = np.ascontiguousarray(values).copy(), made.data.ptr
-        self._current().add("fill", lambda: _move(to, kept.ctypes.data, kept.nbytes))
+        self._current().add("fill", lambda: move(to, kept.ctypes.data, kept.nbytes))
         return made
 
     def asarray(self, value: Any) -> Array:
@@ -135,96 +135,6 @@ class FakeCupy(types.ModuleType):
     def ascontiguousarray(self, array: Array) -> Array:
         """The array itself where it is contiguous."""
         return array if array.flags.c_contiguous else self.array(array.get())
-
-
-class Block:
-    """Memory of a pool. It goes back with the last pointer to it, not when the device has done with it."""
-
-    def __init__(self, free: list[GuardedMemory], nbytes: int) -> None:
-        self.memory, self._free = free.pop() if free else GuardedMemory(nbytes), free
-
-    def __del__(self) -> None:
-        self._free.append(self.memory)
-
-
-class Pointer:
-    """As cupy.cuda.MemoryPointer. What a stream has to do with it does not keep it."""
-
-    def __init__(self, block: Block, offset: int = 0, device: int = 0) -> None:
-        self.block, self.offset, self.device = block, offset, device
-
-    @property
-    def ptr(self) -> int:
-        return self.block.memory.address + self.offset
-
-    def __add__(self, offset: int) -> Pointer:
-        return Pointer(self.block, self.offset + offset, self.device)
-
-    def bytes(self, nbytes: int) -> np.ndarray:
-        return self.block.memory.bytes[self.offset : self.offset + nbytes]
-
-    def copy_from_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
-        stream.add("upload", lambda to=self.ptr: _move(to, address, nbytes))
-
-    def copy_to_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
-        stream.add("download", lambda at=self.ptr: _move(address, at, nbytes))
-
-    def copy_from_device_async(self, source: Pointer, nbytes: int, stream: Stream) -> None:
-        stream.add("copy", lambda to=self.ptr, at=source.ptr: _move(to, at, nbytes))
-
-    def memset_async(self, value: int, nbytes: int, stream: Stream) -> None:
-        stream.add("memset", lambda to=self.ptr: _fill(to, value, nbytes))
-
-
-def _move(to: int, start: int, nbytes: int) -> None:
-    ctypes.memmove(to, start, nbytes)
-
-
-def _fill(to: int, value: int, nbytes: int) -> None:
-    ctypes.memset(to, value, nbytes)
-
-
-class Array:
-    """As cupy.ndarray."""
-
-    def __init__(self, cupy: FakeCupy, data: Pointer, shape: tuple[int, ...], dtype: np.dtype, contiguous: bool = True) -> None:
-        self.cupy, self.data, self.shape, self.dtype = cupy, data, tuple(shape), dtype
-        self.flags, self.strides = types.SimpleNamespace(c_contiguous=contiguous), "those given"
-        self.device = cupy.cuda.Device()
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.data.ptr, False), "version": 3}
-
-    def get(self) -> np.ndarray:
-        """The values, once the current stream has done its work."""
-        self.cupy.cuda.get_current_stream().synchronize()
-        return self.data.bytes(self.nbytes).view(self.dtype).reshape(self.shape).copy()
-
-
-class OnlyDlpack:
-    """An array of a library that speaks nothing but DLPack."""
-
-    def __init__(self, array: Array) -> None:
-        self._array, self.shape, self.dtype = array, array.shape, f"library.{array.dtype}"
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0
-
-    def __dlpack__(self, stream: Any = None) -> Array:
-        return self._array
-
-
-class BothProtocols(OnlyDlpack):
-    """An array of a library that, as PyTorch, says with DLPack alone which stream still fills it."""
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {**self._array.__cuda_array_interface__, "version": 2}
 
 
 class Function:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from command_line import Command
 from cuda_harness import needs_compiler
-from fake_cupy import Array, BothProtocols, FakeCupy, OnlyDlpack
+from fake_cupy import FakeCupy
+from fake_cupy_memory import Array, BothProtocols, OnlyDlpack
 
 import tilewright as tw
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
