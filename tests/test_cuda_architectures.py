@@ -65,6 +65,14 @@ def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
+@needs_nvrtc
+def test_an_architecture_that_is_newer_than_the_compiler(cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc.Nvrtc, "architectures", frozenset({"sm_100", "sm_90", "sm_80"}))
+    target = tmp_path / "kernels.zip"
+    text = wrong(cli, "--backend", "cuda", "--arch", "sm_90,sm_110", "-o", target)
+    assert "does not compile for sm_110, only for sm_80, sm_90, sm_100; take a newer one" in text and not target.exists()
+
+
 @pytest.mark.parametrize("backend, precision", [("cpu", "fp16"), ("cpu", "float64"), ("reference", "tf32"), ("onnxruntime", "bf16")])
 def test_precisions_that_a_backend_lacks(cli: Command, backend: str, precision: str) -> None:
     ending = cli("run", "lenet5", "--random", "--backend", backend, "--precision", precision)

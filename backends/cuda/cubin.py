@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ...engine.errors import CompilerBug
+from ...engine.errors import CompilerBug, MachineError
 from ..common.object_cache import open_cache
 from .architecture import MOST_REGISTERS, Architecture
 from .kernel import Kernel
-from .nvrtc import OPTIONS, nvrtc
+from .nvrtc import HOW, OPTIONS, nvrtc
 from .prelude import device_text
 
 FRAME_SIZE, REGISTER_COUNT = 0x11, 0x2F
@@ -77,8 +77,11 @@ def compile_kernel(kernel: Kernel, architecture: Architecture, driver: int | Non
 
 
 def compile_kernels(kernels: Sequence[Kernel], architecture: Architecture, driver: int | None = None) -> list[Cubin]:
-    """Several kernels, at the same time."""
-    nvrtc(driver)  # a missing compiler is said once, here
+    """Several kernels, at the same time. Raises MachineError where the compiler is missing or too old for the architecture."""
+    compiler = nvrtc(driver)
+    if architecture.name not in compiler.architectures:
+        known = ", ".join(sorted(compiler.architectures, key=lambda name: int(name.removeprefix("sm_"))))
+        raise MachineError(f"NVRTC {compiler.version} does not compile for {architecture.name}, only for {known}; take a newer one: {HOW}")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(lambda kernel: compile_kernel(kernel, architecture, driver), kernels))
 
