@@ -39,6 +39,7 @@ TRANSPOSED: list[Case] = [
     ((1, 4, 9), (4, 6, 5), {"strides": (4,), "dilations": (6,)}),
     ((1, 3, 3, 3, 4), (3, 5, 2, 2, 3), {"strides": (2, 1, 2)}),
     ((1, 2, 3, 3), (2, 3, 16, 16), {"strides": (8, 8), "pads": ((4, 4), (4, 4))}),
+    ((1, 2, 3, 4), (2, 3, 3, 3), {"strides": (9, 9), "dilations": (4, 4), "pads": ((2, 2), (2, 2))}),
 ]
 EVERY = [*((Conv, case) for case in CONVOLUTIONS), *((ConvTranspose, case) for case in TRANSPOSED)]
 STEMS: list[Case] = [
@@ -153,15 +154,17 @@ def first_and_offset(axis: PhasedAxis, phase: int) -> tuple[int, int]:
     return first, eval(axis.offset_text(str(phase), str(first)).replace("/", "//"))
 
 
-def test_many_phases_are_one_launch() -> None:
-    """Where the tiled product would need one for each of 64, as FCN's last layers do."""
+def test_phases_of_many_kinds_are_one_launch() -> None:
+    """Where the tiled product would need one for each of 36."""
     shape, weight, attributes = TRANSPOSED[-1]
     node, values = convolution(shape, weight, operator=ConvTranspose, **attributes)
     (call,) = check_node(node, values, *tolerance(F4), schedules=BASIC[:1])
     assert call.kernel.family == "directconv"
     load_kernels()
-    few, _ = convolution((1, 8, 5, 5), (8, 8, 2, 2), operator=ConvTranspose, strides=(2, 2))
-    assert all(call.kernel.family != "directconv" for call in lower(few, Machine(ARCHITECTURES["sm_90"])))
+    shape, weight, attributes = TRANSPOSED[-2]
+    few, _ = convolution(shape, weight, operator=ConvTranspose, **attributes)
+    calls = lower(few, Machine(ARCHITECTURES["sm_90"]))
+    assert len(calls) == 4 and all(call.kernel.family != "directconv" for call in calls)
 
 
 def test_small_maps_get_small_tiles() -> None:

@@ -8,7 +8,21 @@ import cuda_harness
 import numpy as np
 import pytest
 from cuda_harness import load_kernels, needs_compiler
-from cuda_products import FIRST, PRECISIONS, RELU, SECOND, SM_90, SUM, Case, candidate_tiles, check, node_of, sampled, shared_by
+from cuda_products import (
+    FIRST,
+    PRECISIONS,
+    RELU,
+    SECOND,
+    SM_90,
+    SUM,
+    Case,
+    candidate_tiles,
+    check,
+    kernel_of,
+    node_of,
+    sampled,
+    shared_by,
+)
 
 from tilewright.backends.cuda.convolution import lower_convolution
 from tilewright.backends.cuda.emulator.launch import BASIC, THOROUGH
@@ -45,6 +59,10 @@ SHAPES = [
     Case(12, 20, (5, 6), (3, 3), stride=2, pad=1, transposed=True, epilogue=SUM + FIRST, extras=("full",)),
     Case(16, 16, (4, 4), (2, 2), stride=2, transposed=True, groups=2, batch=2),
     Case(8, 5, (5,), (5,), stride=3, dilation=2, transposed=True),
+    Case(40, 20, (5, 6), (4, 4), stride=2, pad=1, transposed=True, batch=2, epilogue=SUM * FIRST + SECOND, extras=("full", "pixel")),
+    Case(64, 72, (3, 4), (4, 4), stride=2, pad=1, transposed=True, groups=2, batch=2, epilogue=SUM + FIRST, extras=("channel",)),
+    Case(12, 9, (4, 3), (5, 5), stride=4, pad=1, transposed=True, more=(("output_padding", (1, 2)),)),
+    Case(8, 12, (3, 2, 2), (2, 2, 2), stride=2, transposed=True, batch=2, epilogue=RELU),
     Case(6, 9, (3, 3), (1, 1), stride=2, transposed=True, epilogue=RELU),
 ]
 
@@ -78,6 +96,16 @@ def test_splits_in_many_schedules(precision: str) -> None:
 def test_every_candidate(precision: str, tile: Tile) -> None:
     """Each tile, with odd numbers of positions and channels, in two schedules."""
     check(Case(20, 77, (9, 9), (3, 3), pad=1, stride=2, batch=5, epilogue=RELU), precision, tile, (BASIC[0], BASIC[-1]))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "stacks"),
+    [(2, 2, 0, [4]), (4, 2, 1, [4]), (3, 2, 1, [1, 1, 1, 1]), (5, 4, 0, [1, 3, 3, 9]), (1, 2, 0, [1] * 4)],
+)
+def test_phases_that_are_alike_are_one_step(kernel: int, stride: int, pad: int, stacks: list[int], rng: np.random.Generator) -> None:
+    load_kernels()
+    node, _ = node_of(Case(16, 8, (5, 6), (kernel, kernel), stride=stride, pad=pad, transposed=True), "fp32", rng)
+    assert [kernel_of(call).stack for call in lower_convolution(node, Machine(SM_90))] == stacks
 
 
 @needs_compiler

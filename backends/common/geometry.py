@@ -48,9 +48,14 @@ class Axis:
         return (low, high) if low < high else (0, 0)
 
     @property
+    def reads_in_order(self) -> bool:
+        """Whether output j of the phase reads exactly input j."""
+        return [tap.offset for tap in self.taps] == [0] and self.step == 1 and self.count == self.size
+
+    @property
     def is_pointwise(self) -> bool:
-        """Whether output j reads exactly input j."""
-        return self.taps == (Tap(0, 0),) and self.step == 1 and self.spacing == 1 and self.count == self.size
+        """Whether that is so, and there are no other phases."""
+        return self.taps == (Tap(0, 0),) and self.spacing == 1 and self.reads_in_order
 
 
 @dc.dataclass(frozen=True)
@@ -77,9 +82,13 @@ class Segment:
 
 def phases(node: Conv | ConvTranspose) -> list[tuple[Axis, ...]]:
     """Every phase of the operator as one Axis for each spatial axis."""
+    return list(itertools.product(*phases_of_axes(node)))
+
+
+def phases_of_axes(node: Conv | ConvTranspose) -> list[list[Axis]]:
+    """For each spatial axis its phases, in their order."""
     spatial = range(node.x.type.rank - 2)
-    axes = [_convolution_axis(node, i) if isinstance(node, Conv) else _transposed_axes(node, i) for i in spatial]
-    return list(itertools.product(*axes))
+    return [_convolution_axis(node, i) if isinstance(node, Conv) else _transposed_axes(node, i) for i in spatial]
 
 
 def _convolution_axis(node: Conv, i: int) -> list[Axis]:

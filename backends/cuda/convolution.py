@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose as tiled products: one step, or one for each phase of a transposed convolution."""
+"""Conv and ConvTranspose as tiled products: one step, or one for all phases of a transposed convolution that are alike."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from ...engine.graph import Constant
 from ...engine.ops import Conv, ConvTranspose
 from ...engine.tensor import Blocked, TensorType
-from ..common.geometry import Axis, adjoint_weight, phases
+from ..common.geometry import adjoint_weight
 from ..common.space import Dimension
 from .elements import strides_of
 from .gemm_call import Operands, Positions, product_call, product_for, unit
 from .gemm_tile import Columns, Gather, Walk
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import pack_weight, packed_depth
+from .phase_stacks import Run, in_one, stacks_of, weights_of
 
 LEAST_COLUMNS = 32
 """Groups are merged until they have so many output channels: no tile is narrower."""
 
-
-MOST_PHASES = 16
+MOST_STACKS = 16
 """Steps of one transposed convolution; beyond them the direct kernel, which computes all phases at once, is worth its slower products."""
 
 
@@ -37,32 +37,35 @@ def lower_convolution(node: Conv | ConvTranspose, machine: Machine) -> list[Call
             raise NoKernel(f"{kind} is not channels-last in whole chunks of 16 bytes")
     if node.groups > 1 and node.groups == node.x.type.shape[1]:
         raise NoKernel("a depthwise convolution")
-    if len(phases(node)) > MOST_PHASES:
-        raise NoKernel(f"more than {MOST_PHASES} phases")
+    stacks = stacks_of(node)
+    if len(stacks) > MOST_STACKS:
+        raise NoKernel(f"more than {MOST_STACKS} kinds of phases")
     dense = weight.data if isinstance(node, Conv) else adjoint_weight(weight.data, node.groups)
-    return [_phase(node, machine, product, taps_of(dense, axes), axes) for axes in phases(node)]
+    return [_stack(node, machine, product, dense, runs) for runs in stacks]
 
 
-def _phase(node: Conv | ConvTranspose, machine: Machine, product: str, weight: np.ndarray, axes: Sequence[Axis]) -> Call:
-    x, y = node.x.type, node.type
-    k, c = weight.shape[:2]
+def _stack(node: Conv | ConvTranspose, machine: Machine, product: str, dense: np.ndarray, runs: Sequence[Run]) -> Call:
+    x, y, (k, c) = node.x.type, node.type, dense.shape[:2]
     merged = merged_groups(node.groups, c, k // node.groups, unit(x.dtype))
     is_dense = merged == node.groups
     channels = -(-x.shape[1] // unit(x.dtype)) * unit(x.dtype) if is_dense else merged * c
     stored = y.physical_shape[-1] if is_dense else merged * (k // node.groups)
-    left = gather(x, axes, channels)
+    behind = [node.groups // merged * math.prod(run.count for run in runs[i + 1 :]) for i in range(len(runs))]
+    left = gather(x, runs, channels, behind)
     depth = packed_depth(left.depth, product)
     right = Columns(merged * (k // node.groups), depth, depth)
-    weights = pack_weight(weight, node.groups, merged, channels, product)
+    weights = in_one([pack_weight(weight, node.groups, merged, channels, product) for weight in weights_of(dense, runs)])
+    phases = [Dimension(run.count, (0, n * right.columns * depth)) for run, n in zip(runs, behind, strict=True)]
+    groups = [] if is_dense else [Dimension(node.groups // merged, (channels, right.columns * depth))]
     spatial = range(2, y.rank)
     at = Positions(
         node,
-        extents=(y.shape[0], *(axis.count for axis in axes)),
+        extents=(y.shape[0], *(run.first.count for run in runs)),
         dimensions=(0, *spatial),
-        first=(0, *(axis.first for axis in axes)),
-        spacing=(1, *(axis.spacing for axis in axes)),
-        batch=() if is_dense else (Dimension(node.groups // merged, (channels, right.columns * depth)),),
-        batch_dimensions=() if is_dense else (-1,),
+        first=(0, *(run.first.first for run in runs)),
+        spacing=(1, *(run.first.spacing for run in runs)),
+        batch=(*phases, *groups),
+        batch_dimensions=(*spatial, *(-1 for _ in groups)),
         columns=right.columns,
     )
     return product_call(node, machine, product, Operands(node.x, weights, left, right), at, stored)
@@ -83,25 +86,18 @@ def merged_groups(groups: int, channels: int, outputs: int, unit: int) -> int:
     return groups
 
 
-def taps_of(weight: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
-    """The weight with the kernel taps of a phase only."""
-    for position, axis in enumerate(axes, start=2):
-        indices = [tap.index for tap in axis.taps]
-        weight = weight if indices == [*range(weight.shape[position])] else weight.take(indices, position)
-    return weight
-
-
-def gather(x: TensorType, axes: Sequence[Axis], channels: int) -> Gather:
-    """The left operand of a phase; positions that lie as in x count as images."""
+def gather(x: TensorType, runs: Sequence[Run], channels: int, behind: Sequence[int]) -> Gather:
+    """The left operand of a stack; positions that lie as in x count as images. `behind`: see Walk."""
     image, _, *strides = strides_of(x)
-    if all(axis.is_pointwise for axis in axes):
+    if all(run.first.reads_in_order and run.moved == 0 for run in runs):
         return Gather(x.shape[0] * math.prod(x.shape[2:]), strides[-1], (), channels)
-    return Gather(x.shape[0], image, tuple(map(walk, axes, strides)), channels)
+    return Gather(x.shape[0], image, tuple(map(walk, runs, strides, behind)), channels)
 
 
-def walk(axis: Axis, stride: int) -> Walk:
+def walk(run: Run, stride: int, behind: int) -> Walk:
     """The taps of an axis are evenly spaced, also those of a phase."""
+    axis = run.first
     offsets = [tap.offset for tap in axis.taps] or [0]
     spacing = offsets[1] - offsets[0] if len(offsets) > 1 else 0
     assert offsets == [offsets[0] + i * spacing for i in range(len(offsets))], offsets
-    return Walk(axis.size, axis.count, axis.step, len(axis.taps), offsets[0], spacing, stride)
+    return Walk(axis.size, axis.count, axis.step, len(axis.taps), offsets[0], spacing, stride, run.count, run.moved, behind)

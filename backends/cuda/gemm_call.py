@@ -99,13 +99,12 @@ class Positions:
     def bias(self, bias: Node) -> Strided:
         """The bias of the columns; a constant one is padded, so that whole vectors can be read."""
         rows, dtype = (0,) * len(self.dimensions), self.node.operands[0].type.dtype
-        grouped = -1 in self.batch_dimensions
+        padded = -(-self.columns // 8) * 8 if isinstance(bias, Constant) else self.columns
+        batch = tuple(padded if d == -1 else 0 for d in self.batch_dimensions)
         if not isinstance(bias, Constant):
-            batch = tuple(self.columns if d == -1 else 0 for d in self.batch_dimensions)
             return Strided(bias, bias.type.dtype, dtype, rows, 1, batch, extent=bias.type.size)
-        padded = -(-self.columns // 8) * 8
         table = Table(padded_bias(bias.data, bias.type.size // self.columns, padded))
-        return Strided(table, F4, dtype, rows, 1, (padded,) if grouped else (0,) * len(self.batch_dimensions), extent=padded)
+        return Strided(table, F4, dtype, rows, 1, batch, extent=padded)
 
 
 @dc.dataclass(frozen=True)

@@ -47,7 +47,7 @@ class SharedRows:
 
 @dc.dataclass(frozen=True)
 class Walk:
-    """One spatial axis of x: output j meets tap t at input j*step + offset + t*spacing."""
+    """One spatial axis of x: output j of phase f meets tap t at input j*step + offset + f*moved + t*spacing."""
 
     size: int
     """Inputs."""
@@ -59,12 +59,22 @@ class Walk:
     spacing: int
     stride: int
     """Elements from one input to the next."""
+    phases: int = 1
+    moved: int = 0
+    behind: int = 1
+    """Products of the stack from those of one phase to those of the next."""
 
     @property
     def is_bounded(self) -> bool:
         """Whether some tap of some output falls outside."""
-        reach = (self.taps - 1) * self.spacing
-        return self.offset + min(0, reach) < 0 or (self.count - 1) * self.step + self.offset + max(0, reach) >= self.size
+        reaches = (self.taps - 1) * self.spacing, (self.phases - 1) * self.moved
+        low, high = (sum(limit(0, reach) for reach in reaches) for limit in (min, max))
+        return self.offset + low < 0 or (self.count - 1) * self.step + self.offset + high >= self.size
+
+    @property
+    def offset_text(self) -> str:
+        """Where tap 0 of output 0 reads, in the phase that the product `number` of the stack is of."""
+        return f"{self.offset} + number / {self.behind} % {self.phases} * {self.moved}" if self.moved else str(self.offset)
 
 
 @dc.dataclass(frozen=True)
@@ -168,7 +178,7 @@ def begin_left(left: Gather, copying: Copying) -> list[str]:
     body, terms, rest = [f"int m = {copying.first_row} + {copying.row('i')};"], list[str](), 1
     for d, axis in reversed(list(enumerate(left.axes))):
         rest *= axis.count
-        body.append(f"const int p{d} = m % {axis.count} * {axis.step} + ({axis.offset});")
+        body.append(f"const int p{d} = m % {axis.count} * {axis.step} + ({axis.offset_text});")
         body.append(f"m /= {axis.count};")
         terms.append(f"p{d} * {axis.stride}")
         if axis.is_bounded:
