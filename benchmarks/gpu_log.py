@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+TABLE = "tuned.json"
+"""In the same folder: what the step `tune` found, as backends/cuda/tuned.json holds it."""
 Record = dict[str, Any]
 """At least "step" and "kind"."""
 
@@ -35,6 +38,21 @@ class Log:
         except FileNotFoundError:
             return []
         return [record for line in lines if (record := _parsed(line)) is not None]
+
+
+def write_answers(folder: pathlib.Path, device: str, answers: Mapping[str, str]) -> None:
+    """Replace the table in one step, because a time limit may end the process meanwhile."""
+    new = folder / f"{TABLE}.new"
+    new.write_text(json.dumps({device: answers}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    new.replace(folder / TABLE)
+
+
+def read_answers(folder: pathlib.Path, device: str) -> dict[str, str]:
+    """Of a device, by question; none where there is no table."""
+    try:
+        return json.loads((folder / TABLE).read_text(encoding="utf-8")).get(device, {})
+    except FileNotFoundError:
+        return {}
 
 
 def _parsed(line: str) -> Record | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses as dc
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from gpu_floor import floor_seconds, measured_ceilings
+from gpu_log import read_answers, write_answers
 from gpu_steps import Task
 
 ROUNDS, WINDOW, WARM = 7, 0.02, 3
@@ -84,7 +84,7 @@ def _tune(task: Task, case: Case, seconds: float) -> None:
     backend: Any = plugins.load("backends", task.backend)(Options(precision=case.precision, tune=seconds))
     tw.compile(graph_of(case), backend=backend)
     answers = store_for(backend.device).read()
-    (task.log.folder / "tuned.json").write_text(json.dumps({backend.device.name: answers}, indent=1, sort_keys=True) + "\n")
+    write_answers(task.log.folder, backend.device.name, answers)
     task.add("tuned", answers=len(answers), **case.as_dict())
 
 
@@ -126,13 +126,18 @@ def measure(task: Task, case: Case, ways: dict[str, Callable[..., Any]]) -> None
 
 
 def ours(task: Task, case: Case, graph: Any, x: np.ndarray) -> tuple[Callable[[], Any], np.ndarray]:
-    """Replays the captured graph and waits; and the output."""
+    """Replays the captured graph and waits; and the output. Choices are those that ship, and those that the step `tune` found."""
     import tilewright as tw
+    from tilewright.backends.common.choices import Kept
+    from tilewright.backends.cuda.tuning import shipped
     from tilewright.engine import plugins
     from tilewright.engine.backend import Options
 
     backend: Any = plugins.load("backends", task.backend)(Options(precision=case.precision))
+    name = backend.device.name
+    backend.schedules = kept = Kept({**shipped().get(name, {}), **read_answers(task.log.folder, name)})
     session = tw.compile(graph, backend=backend)
+    task.add("choices", measured=len(kept.used), by_rule=len(kept.open), **case.as_dict())
     result = np.asarray(session(x))
     executable: Any = session.executable
     context = executable._take()

@@ -31,17 +31,19 @@ def checks(records: Sequence[Record]) -> list[str]:
 
 
 def networks(records: Sequence[Record]) -> list[str]:
-    """A row for each network, batch and precision: medians, the ratio to the fastest PyTorch, the share of the floor."""
+    """A row for each network, batch and precision: medians, how many choices were measured ones, ratio and share of the floor."""
     timed = [r for r in records if r["kind"] == "time"]
     floors = {_key(r): r["seconds"] for r in records if r["kind"] == "floor"}
     if not timed:
         return []
     engines = list(dict.fromkeys(r["engine"] for r in timed if r["engine"] != OURS))
-    heads = ["network", "batch", "precision", OURS, *engines, "fastest PyTorch / ours", "floor / ours"]
+    choices = {_key(r): f"{r['measured']} of {r['measured'] + r['by_rule']}" for r in records if r["kind"] == "choices"}
+    heads = ["network", "batch", "precision", "tuned choices", OURS, *engines, "fastest PyTorch / ours", "floor / ours"]
     lines = ["", "## networks: medians in microseconds", "", f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for key in dict.fromkeys(map(_key, timed)):
         row = {engine: median(timed, key, engine) for engine in (OURS, *engines)}
-        lines.append(f"| {' | '.join([*map(str, key), *map(_time, row.values()), *ratios(row, floors.get(key))])} |")
+        cells = [*map(str, key), choices.get(key, "-"), *map(_time, row.values()), *ratios(row, floors.get(key))]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -168,13 +169,14 @@ def test_the_table(program: Any) -> None:
         {"step": "cases", "kind": "check", "name": "one", "passed": True, "why": ""},
         {"step": "cases", "kind": "check", "name": "two", "passed": False, "why": "it differs"},
         {"kind": "floor", "seconds": 50e-6, **case},
+        {"kind": "choices", "measured": 7, "by_rule": 3, **case},
         {"kind": "time", "engine": "tilewright", "samples": [90e-6, 100e-6, 200e-6], **case},
         {"kind": "time", "engine": "eager", "samples": [500e-6], **case},
         {"kind": "time", "engine": "graph", "samples": [150e-6], **case},
     ]
     lines = table.report(records)
     assert "1 of 2 passed" in lines and "- cases: two FAILED: it differs" in lines
-    assert lines[-1] == "| resnet18 | 1 | fp32 | 100.0 | 500.0 | 150.0 | 1.50 | 50% |"
+    assert lines[-1] == "| resnet18 | 1 | fp32 | 7 of 10 | 100.0 | 500.0 | 150.0 | 1.50 | 50% |"
     assert table.report([])
 
 
@@ -209,7 +211,25 @@ def test_a_network_is_tuned_and_measured(program: Any, tmp_path: pathlib.Path, m
     networks.measure(task, case, {"eager": lambda torch, module, given: lambda: module(given) and None} if has_torch else {})
     assert not task.failures
     lines = program("gpu_table").report(task.log.records())
-    assert lines[-1].startswith("| lenet5 | 1 | fp32 | 1000.0 |") and ("| eager |" in lines[-3]) == has_torch
+    assert re.match(r"\| lenet5 \| 1 \| fp32 \| 0 of [1-9]\d* \| 1000\.0 \|", lines[-1]) and ("| eager |" in lines[-3]) == has_torch
+
+
+@needs_compiler
+def test_what_was_tuned_in_a_run_is_used_in_it(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table in the folder of the run decides, and the record says for how many choices."""
+    networks, steps, log = program("gpu_networks"), program("gpu_steps"), program("gpu_log")
+    monkeypatch.setattr(networks, "NETWORKS", {"lenet5": (1, 28, 28)})
+    task, case = steps.Task("networks", str(tmp_path), "emulated", 60, True), networks.Case("lenet5", 1, "fp32")
+    graph, x = networks.graph_of(case), np.zeros(case.shapes["image"], np.float32)
+    used, compile = list[Any](), tw.compile
+    monkeypatch.setattr(tw, "compile", lambda graph, backend: used.append(backend.schedules) or compile(graph, backend=backend))
+    networks.ours(task, case, graph, x)
+    question = max(used[0].open.values(), key=lambda question: len(question.candidates))
+    log.write_answers(tmp_path, "emulated sm_90", {question.key: repr(question.candidates[0])})
+    networks.ours(task, case, graph, x)
+    found = [(r["measured"], r["by_rule"]) for r in task.log.records() if r["kind"] == "choices"]
+    assert used[1].used == {question.key} and found == [(0, len(used[0].open)), (1, len(used[0].open) - 1)]
+    assert log.read_answers(tmp_path, "another GPU") == {}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch's twins need torch")

@@ -48,11 +48,14 @@ class Question:
 
 
 class Kept(Schedules):
-    """Problems get what was kept for them, where something was; `open` collects the questions that nobody has answered yet."""
+    """Problems get what was kept for them, where something was."""
 
     def __init__(self, answers: Mapping[str, str]) -> None:
         self.answers = answers
         self.open: dict[str, Question] = {}
+        """Questions that nobody has answered yet."""
+        self.used = set[str]()
+        """Those that were answered by what was kept."""
 
     def choose(self, problem: Hashable, rule: Callable[[], Choice], candidates: Callable[[], Sequence[Choice]]) -> Choice:
         """See Schedules."""
@@ -61,10 +64,12 @@ class Kept(Schedules):
         if not question.candidates:
             return by_rule
         try:
-            return question.answer(self.answers.get(question.key))
+            kept = question.answer(self.answers.get(question.key))
         except KeyError:
             self.open.setdefault(question.key, question)
             return by_rule
+        self.used.add(question.key)
+        return kept
 
     def having(self, question: Question, choice: Any) -> Kept:
         """The same with one more answer."""

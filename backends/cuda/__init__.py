@@ -45,10 +45,14 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
     name = "cuda"
 
     def __init__(self, options: Options | None = None) -> None:
+        from .tuning import shipped_schedules
+
         options = options or Options()
         load_kernels(options)
         self.device = self.make_device(options.target)
         self.machine = machine_for(self.device.architecture, options)
+        self.schedules = shipped_schedules(self.device)
+        """What answers a lowering that has a choice; with `tune` the tuner does."""
         self._tune = options.tune
 
     def make_device(self, target: str | None) -> Any:
@@ -66,14 +70,13 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
         from ..common.nest_concats import nest_concats
         from .executable import CudaExecutable
         from .layout import assign_layouts
-        from .tuning import shipped_schedules, tuned
+        from .tuning import tuned
 
         graph = in_precision(graph, self.machine.precision)  # nothing here holds the caller's weights any more
         graph = assign_layouts(nest_concats(graph))
         if self._tune:
             return tuned(graph, self.machine, self.device, self._tune)
-        machine = dc.replace(self.machine, schedules=shipped_schedules(self.device))
-        return CudaExecutable(graph, machine, self.device, gives_up=True)
+        return CudaExecutable(graph, dc.replace(self.machine, schedules=self.schedules), self.device, gives_up=True)
 
     @staticmethod
     def machine_code(graph: Graph, architectures: Sequence[str], options: Options) -> MachineCode:
