@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_harness import load_kernels, needs_compiler
+from cuda_harness import TextKernel, load_kernels, needs_compiler
 
 import tilewright as tw
 from tilewright.backends.common.choices import RULE, Kept
@@ -21,6 +21,7 @@ from tilewright.backends.cuda.executable import CudaExecutable
 from tilewright.backends.cuda.kernel import Kernel, Machine
 from tilewright.backends.cuda.layout import assign_layouts
 from tilewright.backends.cuda.schedule import Tile
+from tilewright.engine.errors import CompilerBug
 from tilewright.engine.graph import Constant, Graph, Input
 from tilewright.engine.ops import Conv
 
@@ -34,6 +35,7 @@ class PretendedDevice(EmulatedDevice):
     seconds: Callable[[Kernel], float]
     now: float = 0.0
     timed: list[Kernel] = dc.field(default_factory=list)
+    prepared: list[Kernel] = dc.field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -43,6 +45,9 @@ class PretendedDevice(EmulatedDevice):
 
     def load(self, kernels: Sequence[Kernel]) -> list[Any]:
         return list(kernels)
+
+    def prepare(self, kernels: Sequence[Kernel]) -> None:
+        self.prepared += kernels
 
     def stream(self) -> Any:
         return PretendedStream(self)
@@ -160,6 +165,28 @@ def test_the_time_is_kept() -> None:
     device = PretendedDevice(prefers(another(network()), 0.2))
     tiles(network(), device, 0.05)
     assert device.now < 0.1
+
+
+def test_what_is_measured_was_compiled_before() -> None:
+    device = PretendedDevice(prefers(another(network()), 0.2))
+    tiles(network(), device)
+    assert device.timed and set(device.timed) <= set(device.prepared)
+
+
+def test_compiling_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at a time, each once, as long as there is time; one that does not compile keeps no other from it."""
+    device, asked = PretendedDevice(prefers((0, 0), 0)), list[int]()
+    kernels = [TextKernel((), f"// {i}") for i in range(2 * tuning.AT_ONCE + 5)]
+    tuning.prepare(device, iter([*kernels[:1], *kernels]), lambda: True)
+    assert device.prepared == kernels
+
+    def refuse(kernels: Sequence[Kernel]) -> None:
+        asked.append(len(kernels))
+        raise CompilerBug("it does not compile")
+
+    monkeypatch.setattr(device, "prepare", refuse)
+    tuning.prepare(device, iter(kernels), lambda: len(asked) < 2)
+    assert asked == [tuning.AT_ONCE] * 2
 
 
 def test_devices_do_not_share_answers() -> None:

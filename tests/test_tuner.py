@@ -21,7 +21,7 @@ from tilewright.backends.common import choice_store, object_cache, tuner
 from tilewright.backends.common.choice_store import ChoiceStore
 from tilewright.backends.common.choices import RULE, Kept, Question, Schedules
 from tilewright.backends.common.tuner import MARGIN, Layer, Run, Tuner, fastest
-from tilewright.engine.errors import MachineWarning
+from tilewright.engine.errors import CompilerBug, MachineError, MachineWarning
 from tilewright.engine.knobs import knobs
 
 
@@ -103,6 +103,16 @@ def test_what_is_not_clearly_faster_is_not_kept(folder: pathlib.Path, other: flo
     laboratory.built.clear()
     laboratory.tune()
     assert laboratory.built == [("p", "rule")], "that the rule won is kept, too"
+
+
+@pytest.mark.parametrize("error", [MachineError, CompilerBug])
+def test_what_the_machine_refuses_is_left_out(folder: pathlib.Path, error: type[Exception]) -> None:
+    def refused(call: int) -> float:
+        raise error("too many registers")
+
+    laboratory = Laboratory({"p": {"rule": 1.0, "refused": refused, "fast": 0.7}})
+    kept = laboratory.tune()
+    assert laboratory.chosen(kept, "p") == "fast" and ("p", "refused") in laboratory.built
 
 
 def test_rounds_are_interleaved(folder: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.debug import report
+from ...engine.errors import CompilerBug, MachineError
 from ...engine.graph import Node
 from .choice_store import ChoiceStore
 from .choices import Kept, Question, Schedules
@@ -87,13 +88,19 @@ class Tuner:
         return self._final([rule, *rivals]) if rivals else rule
 
     def _screen(self, layer: Layer, known: Kept, question: Question, end: float) -> list[_Trial]:
-        """Candidates at a glance, until there is no time for another one like the last; only the best stay in memory."""
+        """Candidates at a glance, until there is no time for another one like the last; only the best stay in memory.
+
+        One that the machine refuses is none.
+        """
         found, cost = list[_Trial](), 0.0
         for candidate in question.candidates:
             start = self._clock()
             if start + cost > end:
                 break
-            found.append(self._glance(candidate, layer.build(known.having(question, candidate))))
+            try:
+                found.append(self._glance(candidate, layer.build(known.having(question, candidate))))
+            except (CompilerBug, MachineError) as error:
+                report(f"{layer.name}: {candidate} is left out: {error}")
             found = sorted(found, key=lambda trial: trial.seconds)[:FINALISTS]
             cost = self._clock() - start
         return found

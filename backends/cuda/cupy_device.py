@@ -109,6 +109,10 @@ class CupyDevice:
             check_limits(kernel, self.architecture)
         return [self._load(cubin) for cubin in compile_kernels(kernels, self.architecture, self._driver)]
 
+    def prepare(self, kernels: Sequence[Kernel]) -> None:
+        """See Device; the cache of objects keeps them."""
+        compile_kernels(kernels, self.architecture)
+
     def _load(self, cubin: Cubin) -> Any:
         """(kernel, function, module): the function is the module's. CuPy keeps modules by their paths, so a kernel has one path."""
         kernel = cubin.kernel

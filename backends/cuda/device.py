@@ -91,6 +91,10 @@ class Device(Protocol):
         """The kernels compiled and loaded, each once."""
         ...
 
+    def prepare(self, kernels: Sequence[Kernel]) -> None:
+        """Compile what will be loaded later, all processors at once."""
+        ...
+
     def stream(self) -> Stream:
         """A fresh stream. The caller's work comes before its own: somebody may still use what has become memory of ours until then."""
         ...
@@ -133,6 +137,9 @@ class EmulatedDevice:
         for kernel in kernels:
             check_limits(kernel, self.architecture)
         return list(zip(kernels, kernel_libraries(kernels), strict=True))
+
+    def prepare(self, kernels: Sequence[Kernel]) -> None:
+        """See Device; here kernels are compiled when they are loaded."""
 
     def stream(self) -> _EmulatedStream:
         """See Device."""

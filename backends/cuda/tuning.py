@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses as dc
 import functools
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...engine.debug import report
+from ...engine.errors import CompilerBug
 from ...engine.graph import Constant, Graph, Input, Node, Result
 from ...engine.ops import Reorder
 from ...engine.profiling import moved_bytes
@@ -24,13 +27,16 @@ from ..common.location import FIRST_INPUT
 from ..common.tuner import Layer, Run, Tuner, likeness
 from .device import Device
 from .executable import CudaExecutable
-from .kernel import Machine, NoKernel, lower
+from .kernel import Kernel, Machine, NoKernel, lower
+from .plan import Plan
 
 Clock = Callable[[], float]
 TABLE = Path(__file__).with_name("tuned.json")
 """Answers that ship, by device and question. There are none until somebody with a GPU has run benchmarks/gpu.py."""
 FLOPS_PER_SECOND, BYTES_PER_SECOND = 3e13, 2e12
 """What a GPU roughly reaches; only to share the budget among nodes."""
+PREPARING, AT_ONCE = 0.5, 64
+"""The part of the budget after which no more kernels are compiled ahead, and how many are at a time."""
 SAMPLE_SECONDS, MOST_REPEATS = 5e-4, 20
 """A short node is captured so often that one replay takes about so long."""
 
@@ -71,8 +77,10 @@ def measured(graph: Graph, machine: Machine, device: Device, seconds: float, clo
     store = store_for(device)
     store.add(shipped().get(device.name, {}))
     tuner = Tuner(store, seconds, clock)
-    before = len(tuner.answers)
-    layers = [layer(node, count, machine, device, clock) for node, count in asking_nodes(graph, machine, tuner.answers)]
+    before, end = len(tuner.answers), clock() + PREPARING * seconds
+    asking = sorted(asking_nodes(graph, machine, tuner.answers), key=lambda pair: -pair[1] * rough_seconds(pair[0]))
+    prepare(device, (kernel for node, _ in asking for kernel in candidates_of(node, machine, tuner.answers)), lambda: clock() < end)
+    layers = [layer(node, count, machine, device, clock) for node, count in asking]
     with progress(len(layers)) as bar:
         found = tuner.tune(layers, lambda name: bar(f"measuring candidates for {name}"))
     report(f"measured {len(tuner.answers) - before} choices of {len(layers)} different layers")
@@ -98,15 +106,36 @@ def open_questions(node: Node, machine: Machine, answers: Mapping[str, str]) -> 
     return len(schedules.open)
 
 
+def prepare(device: Device, kernels: Iterator[Kernel], has_time: Callable[[], bool]) -> None:
+    """Compile kernels on all processors before any is measured: one after the other they would take most of the time."""
+    while has_time() and (some := list(dict.fromkeys(itertools.islice(kernels, AT_ONCE)))):
+        with contextlib.suppress(CompilerBug):  # whoever loads the kernel hears of it
+            device.prepare(some)
+
+
+def candidates_of(node: Node, machine: Machine, answers: Mapping[str, str]) -> Iterator[Kernel]:
+    """Kernels of the program in which the node is measured, and those of the node with each candidate."""
+    known = Kept(answers)
+    graph, alone = single(node)
+    yield from (step.kernel for step in Plan(graph, dc.replace(machine, schedules=known)).steps)
+    for question in known.open.values():
+        for candidate in question.candidates:
+            yield from (call.kernel for call in lower(alone, dc.replace(machine, schedules=known.having(question, candidate))))
+
+
+def rough_seconds(node: Node) -> float:
+    """How long a GPU might take."""
+    return node.flops() / FLOPS_PER_SECOND + moved_bytes(node) / BYTES_PER_SECOND
+
+
 def layer(node: Node, count: int, machine: Machine, device: Device, clock: Clock) -> Layer:
     """A node of which the network has `count`."""
-    seconds = node.flops() / FLOPS_PER_SECOND + moved_bytes(node) / BYTES_PER_SECOND
 
     def build(schedules: Schedules) -> Run:
         graph, alone = single(node)
         return Timed(CudaExecutable(graph, dc.replace(machine, schedules=schedules), device), alone, clock).once
 
-    return Layer(", ".join(node.origin[:2]) or node.opname, count * seconds, build)
+    return Layer(", ".join(node.origin[:2]) or node.opname, count * rough_seconds(node), build)
 
 
 def single(node: Node) -> tuple[Graph, Node]:
