@@ -17,6 +17,7 @@ from tilewright.backends.cuda.device import Launch
 from tilewright.backends.cuda.emulator import build, memory
 from tilewright.backends.cuda.emulator import launch as emulator
 from tilewright.backends.cuda.kernel import Kernel
+from tilewright.engine.errors import MachineError
 
 GUARD, CANARY = 256, 0xC5
 RUNS = 3
@@ -71,6 +72,31 @@ class Bridge:
         piece.bytes[:] = content[GUARD : GUARD + piece.nbytes]
 
 
+class Watch:
+    """After some errors nothing works on the GPU in a process any more: pytest-xdist starts another one, without it nobody goes on."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._failed = set[str]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what failed."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Look after a failure, when its report is sent."""
+        if nodeid not in self._failed:
+            return
+        try:
+            self._device.stream().synchronise()
+        except MachineError as error:
+            if "PYTEST_XDIST_WORKER" in os.environ:
+                os._exit(1)
+            pytest.exit(f"the GPU is lost: {error}", 1)
+
+
 def install(device: Any, put: Callable[[Any, str, Any], Any] = setattr) -> Bridge:
     """The emulator gives way to a device; modules of tests that are imported afterwards see nothing else."""
     bridge = Bridge(device)
@@ -86,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("TILEWRIGHT_GPU_TESTS"):
         from tilewright.backends.cuda.cupy_device import CupyDevice
 
-        install(CupyDevice())
+        config.pluginmanager.register(Watch(install(CupyDevice()).device))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,11 +1,14 @@
-"""Fixtures that all tests share: random numbers, golden texts (`pytest --update-golden`), and the command line."""
+"""Fixtures that all tests share: random numbers, golden texts (`pytest --update-golden`), the command line, and the programs."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import pathlib
 import re
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from command_line import Command, Ending
 from tilewright.engine.cli import main
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,3 +64,12 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ending(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`program("gpu")` is the module benchmarks/gpu.py."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module
+    for path in BENCHMARKS.glob("gpu*.py"):
+        sys.modules.pop(path.stem, None)

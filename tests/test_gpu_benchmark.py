@@ -16,29 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_harness import TextKernel, check_compiles, needs_compiler, needs_nvrtc
+from cuda_harness import check_compiles, needs_compiler, needs_nvrtc
 
 import tilewright as tw
 from tilewright.backends.cuda.architecture import ARCHITECTURES
-from tilewright.backends.cuda.device import EmulatedDevice
-from tilewright.backends.cuda.emulator import build, memory
-from tilewright.backends.cuda.emulator import launch as emulator
-from tilewright.backends.cuda.kernel import Parameter
 from tilewright.engine.graph import Constant, Graph, Input
 from tilewright.engine.ops import Conv
 
 FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
 F4 = np.dtype(np.float32)
 OTHERS = ("resnet18", "resnet50", "efficientnet_b0", "densenet121", "vgg16", "unet")
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`program("gpu")` is the module benchmarks/gpu.py."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module
-    for path in FOLDER.glob("gpu*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 def options(out: pathlib.Path, **given: Any) -> argparse.Namespace:
@@ -98,36 +85,6 @@ def test_in_the_emulator(tmp_path: pathlib.Path) -> None:
     passed = [r["name"] for r in records if r["kind"] == "check" and r["passed"]]
     assert any("test_shuffles" in name for name in passed) and any("test_stages" in name for name in passed) and "lenet5 fp32" in passed
     assert {r["name"] for r in records if r["kind"] == "ceiling"} == {"fp32"}
-
-
-# the emulated tests on a device
-
-
-@needs_compiler
-def test_launches_are_brought_to_a_device_and_back(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake device stands for a GPU; what is written outside an array is noticed, and poison arrives."""
-    plugin = program("gpu_pytest")
-    real_load, real_launch, device = build.kernel_libraries, emulator.launch, EmulatedDevice()
-    monkeypatch.setattr(device, "load", lambda kernels: list(zip(kernels, real_load(kernels), strict=True)))
-    bridge = plugin.install(device, monkeypatch.setattr)
-    launched = []
-
-    def on_device(launches: Any) -> None:
-        for (kernel, library), pointers in launches:
-            launched.append(pointers)
-            real_launch(library, kernel, pointers)
-
-    monkeypatch.setattr(bridge.stream, "launch", on_device)
-    given = (Parameter("x", F4), Parameter("y", F4, written=True))
-    x, y = memory.GuardedMemory(32 * 4, "x"), memory.GuardedMemory(31 * 4, "y")
-    x.bytes.view(F4)[:] = np.arange(32)
-    good = TextKernel(given, "if (threadIdx.x < 30) y[threadIdx.x] = x[threadIdx.x + 1] * 2;")
-    emulator.launch(build.kernel_libraries([good])[0], good, [x.address, y.address])
-    np.testing.assert_array_equal(y.bytes.view(F4)[:30], 2 * np.arange(1, 31))
-    assert np.isnan(y.bytes.view(F4)[30]) and bridge.launches == 1 and x.address not in launched[0]
-    bad = TextKernel(given, "y[threadIdx.x] = x[threadIdx.x];")
-    with pytest.raises(emulator.KernelFault, match="just outside y"):
-        emulator.launch(build.kernel_libraries([bad])[0], bad, [x.address, y.address])
 
 
 # figures
