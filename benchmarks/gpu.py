@@ -5,9 +5,10 @@
 
 versions: what is installed, and what the GPU reaches; wrappers: every wrapper of the prelude; cases: the tables of the emulated tests
 on the GPU; zoo: small shapes of every model against float64; tune: the table that ships; networks, compiled: whole networks beside
-PyTorch. Each step is a process of its own with a time limit of its own, and inherits what earlier ones have left of theirs. What
-they find is appended to FOLDER/log.jsonl as it comes, what they say to FOLDER/log.txt. What is not installed is named and skipped.
---device emulated runs tiny parts of the first steps in the emulator. Exit code 1 when a check has failed.
+PyTorch. Each step is a process of its own with a time limit of its own, and inherits what earlier ones have left of theirs; where a
+network kills the process, another one goes on with the next network. What they find is appended to FOLDER/log.jsonl as it comes, what
+they say to FOLDER/log.txt. What is not installed is named and skipped. --device emulated runs tiny parts of the first steps in the
+emulator. Exit code 1 when a check has failed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses as dc
+import functools
 import os
 import pathlib
 import signal
@@ -24,12 +26,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from gpu_log import Log
+from gpu_log import LOST, Log
 from gpu_table import report
 
 HERE = pathlib.Path(__file__).parent
 GRACE = 5.0
 """Seconds at the end for the table."""
+LEAST = 15.0
+"""Seconds that are worth another process for the rest of a step."""
+LIMIT = "time limit"
+OUTCOMES = {0: "done", 1: "a check failed", LOST: "the GPU was lost, or a turn did not end"}
+ENDED = (OUTCOMES[0], OUTCOMES[1], LIMIT)
 
 
 @dc.dataclass(frozen=True)
@@ -61,8 +68,26 @@ def limits(steps: Sequence[Step], index: int, left: float) -> float:
     return max(left - later, left * wanted / (wanted + later))
 
 
-def run_step(step: Step, command: Sequence[str], seconds: float, log: Log) -> str:
-    """ "done", or how it ended; its output is shown and kept as it comes."""
+def run_step(step: Step, command: Callable[[float, int], Sequence[str]], seconds: float, log: Log) -> str:
+    """ "done", or how it ended. When a turn of it kills its process, another process goes on with the next turn."""
+    end, before, begun = time.monotonic() + seconds, len(turns(step, log)), 0
+    while True:
+        left = end - time.monotonic()
+        outcome = run_process(step, command(max(left - 2, 1.0), begun), left, log)
+        now = turns(step, log)[before:]
+        if outcome in ENDED or len(now) == begun or end - time.monotonic() < LEAST:
+            return OUTCOMES[1] if begun and outcome == OUTCOMES[0] else outcome
+        log.add(step.name, "check", name=now[-1], passed=False, why=f"its process ended: {outcome}")
+        begun = len(now)
+
+
+def turns(step: Step, log: Log) -> list[str]:
+    """What it has begun so far, in this run and in others that are kept in the same folder."""
+    return [record["what"] for record in log.records() if record["kind"] == "begun" and record["step"] == step.name]
+
+
+def run_process(step: Step, command: Sequence[str], seconds: float, log: Log) -> str:
+    """How a process of a step ended; its output is shown and kept as it comes."""
     log.say(f"== {step.name}: at most {seconds:.0f} s")
     started = time.monotonic()
     process = subprocess.Popen(
@@ -72,9 +97,9 @@ def run_step(step: Step, command: Sequence[str], seconds: float, log: Log) -> st
     reader.start()
     try:
         code = process.wait(seconds)
-        outcome = "done" if code == 0 else "a check failed" if code == 1 else f"exit code {code}"
+        outcome = OUTCOMES.get(code, f"exit code {code}")
     except subprocess.TimeoutExpired:
-        outcome = "time limit"
+        outcome = LIMIT
     _end(process)
     reader.join(2)
     log.add(step.name, "outcome", outcome=outcome, seconds=round(time.monotonic() - started, 2))
@@ -101,10 +126,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def command_for(step: Step, options: argparse.Namespace, seconds: float) -> list[str]:
-    """The step as a process of its own."""
+def command_for(step: Step, options: argparse.Namespace, seconds: float, begun: int) -> list[str]:
+    """The step as a process of its own; so many of its turns were begun before."""
     command = [sys.executable, str(HERE / "gpu_steps.py"), step.name, "--out", options.out, "--device", options.device]
-    return [*command, "--seconds", f"{seconds:.0f}", *(["--quick"] if options.quick else [])]
+    return [*command, "--seconds", f"{seconds:.0f}", "--begun", str(begun), *(["--quick"] if options.quick else [])]
 
 
 def chosen_steps(options: argparse.Namespace) -> list[Step]:
@@ -116,13 +141,13 @@ def chosen_steps(options: argparse.Namespace) -> list[Step]:
     return [step for step in STEPS if step.name in names and (step.emulated or options.device == "cuda")]
 
 
-def run(options: argparse.Namespace, command: Callable[[Step, argparse.Namespace, float], list[str]] = command_for) -> bool:
+def run(options: argparse.Namespace, command: Callable[[Step, argparse.Namespace, float, int], list[str]] = command_for) -> bool:
     """All steps, then the table; whether nothing failed."""
     log, steps = Log(options.out), chosen_steps(options)
     end, outcomes = time.monotonic() + 60 * options.minutes - GRACE, list[str]()
     for index, step in enumerate(steps):
         seconds = limits(steps, index, max(end - time.monotonic(), 1.0))
-        outcomes.append(run_step(step, command(step, options, max(seconds - 2, 1.0)), seconds, log))
+        outcomes.append(run_step(step, functools.partial(command, step, options), seconds, log))
     for line in report(log.records()):
         log.say(line)
     return set(outcomes) <= {"done"}

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+LOST = 3
+"""The exit code of a step's process that another one should replace."""
 TABLE = "tuned.json"
 """In the same folder: what the step `tune` found, as backends/cuda/tuned.json holds it."""
 Record = dict[str, Any]

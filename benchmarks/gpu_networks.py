@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 import functools
+import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +22,10 @@ NETWORKS = {
     "densenet121": (3, 224, 224), "vgg16": (3, 224, 224), "unet": (1, 252, 252),
 }  # fmt: skip
 """Models and one image; U-Net has no padding and gets an extent that it can halve four times."""
+LEAST = 6.0
+"""Seconds to tune a case: with fewer, hardly a candidate would be measured once all are compiled. So only the first cases get a turn."""
+PATIENCE = 40.0
+"""Seconds after which a case that has not ended is left."""
 OURS = "tilewright"
 PEERS = "cuda"
 """Where PyTorch runs."""
@@ -65,12 +70,13 @@ def _loaded(network: str, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> An
 
 
 def tune(task: Task) -> None:
-    """The step: every case gets an equal share of the time; the table is written after each."""
-    left = list(cases(task.quick))
-    while left and task.left > 5:
+    """The step: every case gets an equal share of the time, if that is enough to be of use; the table is written after each."""
+    left = list(cases(task.quick))[task.begun :]
+    while left and task.left > LEAST + 5:
         case = left.pop(0)
-        share = (task.left - 3) / (len(left) + 1)
-        task.attempt(f"tune {case}", lambda case=case, share=share: _tune(task, case, share))
+        share = max((task.left - 5) / (len(left) + 1), LEAST)
+        with task.turn(f"tune {case}", share + PATIENCE):
+            task.attempt(f"tune {case}", lambda case=case, share=share: _tune(task, case, share))
     if left:
         task.skip(f"tuning of {len(left)} cases from {left[0]} on: no time left")
 
@@ -82,7 +88,8 @@ def _tune(task: Task, case: Case, seconds: float) -> None:
     from tilewright.engine.backend import Options
 
     backend: Any = plugins.load("backends", task.backend)(Options(precision=case.precision, tune=seconds))
-    tw.compile(graph_of(case), backend=backend)
+    with tw.knobs(debug=1):  # says what each candidate of the finals took
+        tw.compile(graph_of(case), backend=backend)
     answers = store_for(backend.device).read()
     write_answers(task.log.folder, backend.device.name, answers)
     task.add("tuned", answers=len(answers), **case.as_dict())
@@ -90,19 +97,21 @@ def _tune(task: Task, case: Case, seconds: float) -> None:
 
 def networks(task: Task) -> None:
     """The step: ours, PyTorch eager and PyTorch in a CUDA graph, batch norms folded and not."""
-    _measure_all(task, {"eager": eager, "graph": captured})
+    _measure_all(task, {"eager": eager, "graph": captured}, PATIENCE)
 
 
 def compiled(task: Task) -> None:
     """The step: ours and torch.compile."""
-    _measure_all(task, {"compile": max_autotune})
+    _measure_all(task, {"compile": max_autotune}, task.left)
 
 
-def _measure_all(task: Task, ways: dict[str, Callable[..., Any]]) -> None:
-    left = list(cases(task.quick))
+def _measure_all(task: Task, ways: dict[str, Callable[..., Any]], patience: float) -> None:
+    left = list(cases(task.quick))[task.begun :]
     while left and task.left > 5:
         case = left.pop(0)
-        task.attempt(str(case), lambda case=case: measure(task, case, ways))
+        with task.turn(str(case), patience):
+            task.attempt(str(case), lambda case=case: measure(task, case, ways))
+        gc.collect()  # PyTorch's modules are cycles, and hold memory of the GPU
     if left:
         task.skip(f"{len(left)} cases from {left[0]} on: no time left")
 

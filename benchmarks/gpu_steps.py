@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpu_log import Log
+from gpu_log import LOST, Log
 
 WHERE = {
     "versions": "gpu_ceilings",
@@ -26,8 +29,9 @@ WHERE = {
 class Task:
     """What a step is told, and where it says what it found."""
 
-    def __init__(self, step: str, out: str, device: str, seconds: float, quick: bool) -> None:
-        self.step, self.log, self.device, self.quick = step, Log(out), device, quick
+    def __init__(self, step: str, out: str, device: str, seconds: float, quick: bool, begun: int = 0) -> None:
+        """`begun`: how many turns processes before this one have begun."""
+        self.step, self.log, self.device, self.quick, self.begun = step, Log(out), device, quick, begun
         self._end = time.monotonic() + seconds
         self.failures = 0
 
@@ -64,6 +68,29 @@ class Task:
         if why:
             print(f"FAILED {name}: {why}")
 
+    @contextlib.contextmanager
+    def turn(self, what: str, seconds: float) -> Iterator[None]:
+        """A part of the step. When it loses the GPU, or takes longer, this process ends, and another one goes on with the next turn."""
+        self.add("begun", what=what)
+        failures, watch = self.failures, threading.Timer(seconds, os._exit, [LOST])
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+            if self.failures > failures and self._is_lost():
+                os._exit(LOST)  # nothing that is done at an exit works any more, either
+        finally:
+            watch.cancel()
+
+    def _is_lost(self) -> bool:
+        """After some errors nothing works in a process any more."""
+        try:
+            self.find_device().stream().synchronise()
+        except Exception as error:
+            print(f"the GPU is lost: {error}")
+            return True
+        return False
+
     def attempt(self, name: str, do: Callable[[], Any]) -> Any:
         """The result; None and a failed check where it raises, so that the next one has its turn."""
         try:
@@ -80,9 +107,10 @@ def main() -> int:
     parser.add_argument("--out", required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--begun", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    task = Task(options.step, options.out, options.device, options.seconds, options.quick)
+    task = Task(options.step, options.out, options.device, options.seconds, options.quick, options.begun)
     if options.step == "versions" or task.attempt("the device", task.find_device) is not None:
         getattr(importlib.import_module(WHERE[options.step]), options.step)(task)
     return 1 if task.failures else 0

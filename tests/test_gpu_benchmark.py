@@ -60,7 +60,7 @@ def test_a_step_that_fails_or_hangs_loses_nothing(program: Any, tmp_path: pathli
     say = "from gpu_log import Log; Log(r'{}').add('{}', 'version', name='{}', value=1); print('said')"
     then = {"broken": "import os; os.abort()", "hanging": "import subprocess; subprocess.run(['sleep', '60'])"}
 
-    def command(step: Any, given: Any, seconds: float) -> list[str]:
+    def command(step: Any, given: Any, seconds: float, begun: int) -> list[str]:
         return [sys.executable, "-c", f"{say.format(given.out, step.name, step.name)}\n{then.get(step.name, '')}"]
 
     started = time.monotonic()
@@ -72,6 +72,32 @@ def test_a_step_that_fails_or_hangs_loses_nothing(program: Any, tmp_path: pathli
     assert [r["name"] for r in records if r["kind"] == "version"] == ["good", "broken", "hanging", "last"]
     text = (tmp_path / "log.txt").read_text()
     assert text.count("said") >= 3 and "- hanging: time limit" in text
+
+
+TURNS = """
+import os, sys, time
+from gpu_steps import Task
+task = Task("tune", sys.argv[1], "emulated", 30, False, int(sys.argv[2]))
+for what in ("fine", "dying", "endless", "failing", "losing", "last")[task.begun:]:
+    with task.turn(what, 1):
+        if what in ("failing", "losing"):
+            task.check(what, "it differs")
+            task._is_lost = lambda: what == "losing"
+        os.abort() if what == "dying" else time.sleep(60 * (what == "endless"))
+sys.exit(task.failures > 0)
+"""
+
+
+def test_a_turn_that_kills_its_process_costs_no_other(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = program("gpu")
+    monkeypatch.setattr(gpu, "LEAST", 1.0)
+    log, step = gpu.Log(tmp_path), gpu.Step("tune", 30)
+    log.add("tune", "begun", what="in an earlier run")
+    outcome = gpu.run_step(step, lambda seconds, begun: [sys.executable, "-c", TURNS, str(tmp_path), str(begun)], 30, log)
+    records = log.records()
+    assert gpu.turns(step, log)[1:] == ["fine", "dying", "endless", "failing", "losing", "last"] and outcome == "a check failed"
+    assert [r["outcome"] for r in records if r["kind"] == "outcome"] == ["exit code -6", gpu.OUTCOMES[3], gpu.OUTCOMES[3], "done"]
+    assert [r["name"] for r in records if r["kind"] == "check"] == ["dying", "endless", "failing", "losing", "losing"]
 
 
 @needs_compiler
@@ -150,6 +176,25 @@ def test_everybody_has_turns(program: Any) -> None:
     runners = {name: lambda name=name: calls.append(name) for name in "ab"}
     samples = program("gpu_networks").turns(runners, rounds=2, window=0)
     assert calls == [*"aaabbb", *"ab", *"ba"] and all(len(found) == 2 for found in samples.values())
+
+
+@pytest.mark.parametrize(("quick", "shares"), [(True, [10] * 6), (False, [6] * 9)])
+def test_shares_of_the_time_for_tuning(
+    program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, quick: bool, shares: list[float]
+) -> None:
+    """Equal where they are of use; otherwise the first cases get what is."""
+    networks, task = program("gpu_networks"), program("gpu_steps").Task("tune", str(tmp_path), "emulated", 0, quick)
+    found, now = list[float](), [0.0]
+    monkeypatch.setattr(type(task), "left", property(lambda _: 65 - now[0]))
+
+    def tune(task: Any, case: Any, seconds: float) -> None:
+        found.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(networks, "_tune", tune)
+    networks.tune(task)
+    assert found == pytest.approx(shares)
+    assert [r["what"][:19] for r in task.log.records() if r["kind"] == "skipped"] == ["tuning of 54 cases "] * (not quick)
 
 
 @needs_compiler
