@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gpu_peers import use_tf32
 from gpu_steps import Task
 
 from tilewright.backends.cuda.device import Launch
@@ -108,7 +109,7 @@ def products(task: Task, extent: int) -> None:
     except ImportError:
         task.skip("matrix products by PyTorch: torch is not installed")
         return
-    torch.backends.cuda.matmul.allow_tf32 = True
+    use_tf32(torch, True)
     for name, dtype in (("tf32", torch.float32), ("fp16", torch.float16)):
         a, b = (torch.randn(extent, extent, device="cuda", dtype=dtype) for _ in range(2))
         task.attempt(name, lambda a=a, b=b, name=name: _ceiling(task, name, 2.0 * extent**3, timed(lambda: a @ b, torch.cuda.synchronize)))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses as dc
 import functools
 import gc
+import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from gpu_floor import floor_seconds, measured_ceilings
 from gpu_log import read_answers, write_answers
+from gpu_peers import COMPILED, WAYS, Way, difference, peer
 from gpu_steps import Task
 
 ROUNDS, WINDOW, WARM = 7, 0.02, 3
-"""Turns, the seconds of each, and runs that do not count."""
+"""Turns, the seconds of each, and runs before them that do not count."""
 BATCHES, PRECISIONS = (1, 8, 64), ("fp32", "tf32", "fp16")
 NETWORKS = {
     "resnet50": (3, 224, 224), "mobilenet_v2": (3, 224, 224), "efficientnet_b0": (3, 224, 224), "resnet18": (3, 224, 224),
@@ -27,8 +29,6 @@ LEAST = 6.0
 PATIENCE = 40.0
 """Seconds after which a case that has not ended is left."""
 OURS = "tilewright"
-PEERS = "cuda"
-"""Where PyTorch runs."""
 
 
 @dc.dataclass(frozen=True)
@@ -96,16 +96,19 @@ def _tune(task: Task, case: Case, seconds: float) -> None:
 
 
 def networks(task: Task) -> None:
-    """The step: ours, PyTorch eager and PyTorch in a CUDA graph, batch norms folded and not."""
-    _measure_all(task, {"eager": eager, "graph": captured}, PATIENCE)
+    """The step: ours, PyTorch eager, and PyTorch in a CUDA graph."""
+    _measure_all(task, WAYS, PATIENCE)
 
 
 def compiled(task: Task) -> None:
     """The step: ours and torch.compile."""
-    _measure_all(task, {"compile": max_autotune}, task.left)
+    _measure_all(task, COMPILED, task.left)
 
 
-def _measure_all(task: Task, ways: dict[str, Callable[..., Any]], patience: float) -> None:
+def _measure_all(task: Task, ways: Sequence[Way], patience: float) -> None:
+    if importlib.util.find_spec("torch") is None:
+        task.skip(f"{', '.join(way.label for way in ways)}: torch is not installed")
+        ways = ()
     left = list(cases(task.quick))[task.begun :]
     while left and task.left > 5:
         case = left.pop(0)
@@ -116,7 +119,7 @@ def _measure_all(task: Task, ways: dict[str, Callable[..., Any]], patience: floa
         task.skip(f"{len(left)} cases from {left[0]} on: no time left")
 
 
-def measure(task: Task, case: Case, ways: dict[str, Callable[..., Any]]) -> None:
+def measure(task: Task, case: Case, ways: Sequence[Way]) -> None:
     """Everybody ready, outputs compared, then turns."""
     graph = graph_of(case)
     ceilings = measured_ceilings(task.log.records())
@@ -124,12 +127,11 @@ def measure(task: Task, case: Case, ways: dict[str, Callable[..., Any]]) -> None
     x = np.random.default_rng(0).standard_normal(case.shapes["image"]).astype(np.float32)
     run, result = ours(task, case, graph, x)
     runners = {OURS: run}
-    for name, way in ways.items():
-        for folded in (False, True) if name != "compile" else (False,):
-            label = f"{name} folded" if folded else name
-            runner = task.attempt(f"{case} {label}", lambda way=way, folded=folded: peer(way, case, graph, x, folded, result))
-            if runner is not None:
-                runners[label] = runner
+    for way in ways:
+        label = f"{case} {way.label}"
+        if (found := task.attempt(label, lambda way=way: peer(way, case.precision, graph, x))) is not None:
+            runners[way.label], output = found
+            task.check(label, difference(output, result, case.precision))
     for engine, samples in turns(runners).items():
         task.add("time", engine=engine, samples=samples, **case.as_dict())
 
@@ -157,65 +159,6 @@ def ours(task: Task, case: Case, graph: Any, x: np.ndarray) -> tuple[Callable[[]
             context.stream.synchronise()
 
     return once, result
-
-
-def peer(way: Callable[..., Any], case: Case, graph: Any, x: np.ndarray, folded: bool, wanted: np.ndarray) -> Callable[[], Any]:
-    """PyTorch on the same graph; constants are folded in any case, batch norms where it is asked for."""
-    import torch  # pyright: ignore[reportMissingImports]
-    from gpu_torch import torch_module
-
-    from tilewright.engine.compiler import optimize
-
-    module = torch_module(optimize(graph, ["fold_constants", *(["fold_batchnorm", "fold_constants"] if folded else [])]))
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = case.precision == "tf32"
-    dtype = torch.float16 if case.precision == "fp16" else torch.float32
-    module = module.to(PEERS, dtype, memory_format=torch.channels_last)
-    given = torch.from_numpy(x).to(PEERS, dtype, memory_format=torch.channels_last)
-    with torch.inference_mode():
-        (found,) = module(given)
-        error = np.abs(found.float().cpu().numpy() - wanted).max() / np.abs(wanted).max()
-        bound = 1e-3 if case.precision == "fp32" else 5e-2
-        if not error < bound:
-            raise ValueError(f"its output differs from ours by {error:.2g} of the largest number, more than {bound:g}")
-        return way(torch, module, given)
-
-
-def eager(torch: Any, module: Any, given: Any) -> Callable[[], Any]:
-    """Call by call."""
-
-    def once() -> None:
-        with torch.inference_mode():
-            module(given)
-        torch.cuda.synchronize()
-
-    return once
-
-
-def captured(torch: Any, module: Any, given: Any) -> Callable[[], Any]:
-    """All calls as one CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM):
-            module(given)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        module(given)
-
-    def once() -> None:
-        graph.replay()
-        torch.cuda.synchronize()
-
-    return once
-
-
-def max_autotune(torch: Any, module: Any, given: Any) -> Callable[[], Any]:
-    """What torch.compile makes of it, in a CUDA graph, too."""
-    once = eager(torch, torch.compile(module, mode="max-autotune"), given)
-    once()
-    return once
 
 
 def turns(runners: dict[str, Callable[[], Any]], rounds: int = ROUNDS, window: float = WINDOW) -> dict[str, list[float]]:

@@ -201,16 +201,20 @@ def test_shares_of_the_time_for_tuning(
 def test_a_network_is_tuned_and_measured(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake device instead of a GPU, and PyTorch, where it is installed, on the processor."""
     monkeypatch.setenv("TILEWRIGHT_CACHE_DIR", str(tmp_path / "cache"))
-    networks, steps = program("gpu_networks"), program("gpu_steps")
+    networks, steps, peers = program("gpu_networks"), program("gpu_steps"), program("gpu_peers")
     monkeypatch.setattr(networks, "NETWORKS", {"lenet5": (1, 28, 28)})
-    monkeypatch.setattr(networks, "PEERS", "cpu")
+    monkeypatch.setattr(peers, "PLACE", "cpu")
     task = steps.Task("networks", str(tmp_path), "emulated", 60, True)
     case = networks.Case("lenet5", 1, "fp32")
     networks._tune(task, case, 0.01)
     assert list(json.loads((tmp_path / "tuned.json").read_text())) == ["emulated sm_90"]
     has_torch = importlib.util.find_spec("torch") is not None
     monkeypatch.setattr(networks, "turns", lambda runners: {name: [runner() or 1e-3] for name, runner in runners.items()})
-    networks.measure(task, case, {"eager": lambda torch, module, given: lambda: module(given) and None} if has_torch else {})
+    ways = [
+        peers.Way(name, lambda torch, module, given: lambda: module(given) and None, *how)
+        for name, how in {"eager": (False,), "NCHW": (True, False)}.items()
+    ]
+    networks.measure(task, case, ways if has_torch else [])
     assert not task.failures
     lines = program("gpu_table").report(task.log.records())
     assert re.match(r"\| lenet5 \| 1 \| fp32 \| 0 of [1-9]\d* \| 1000\.0 \|", lines[-1]) and ("| eager |" in lines[-3]) == has_torch
@@ -232,6 +236,27 @@ def test_what_was_tuned_in_a_run_is_used_in_it(program: Any, tmp_path: pathlib.P
     found = [(r["measured"], r["by_rule"]) for r in task.log.records() if r["kind"] == "choices"]
     assert used[1].used == {question.key} and found == [(0, len(used[0].open)), (1, len(used[0].open) - 1)]
     assert log.read_answers(tmp_path, "another GPU") == {}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="settings of PyTorch need torch")
+@pytest.mark.torch
+@pytest.mark.parametrize("on", [True, False])
+def test_tf32_is_on_or_off_in_all_of_pytorch(program: Any, on: bool) -> None:
+    """Reading a setting raises where others disagree."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    program("gpu_peers").use_tf32(torch, on)
+    assert cudnn.allow_tf32 == matmul.allow_tf32 == on
+    if hasattr(cudnn, "fp32_precision"):
+        assert {place.fp32_precision for place in (cudnn, cudnn.conv, matmul)} == {"tf32" if on else "ieee"}
+
+
+def test_outputs_of_others(program: Any) -> None:
+    difference, ours = program("gpu_peers").difference, np.array([1.0, -2.0])
+    assert difference(ours + 1e-3, ours, "fp32") == ""
+    assert "0.005 of the largest number" in difference(ours + 1e-2, ours, "fp32") and difference(ours + 1e-2, ours, "fp16") == ""
+    assert difference(np.array([1.0, np.nan]), ours, "tf32")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch's twins need torch")
