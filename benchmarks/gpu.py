@@ -52,12 +52,12 @@ class Step:
 
 STEPS = (
     Step("versions", 30, emulated=True),
-    Step("wrappers", 30, emulated=True),
+    Step("wrappers", 20, emulated=True),
     Step("cases", 110, emulated=True),
     Step("zoo", 65, emulated=True),
     Step("tune", 80),
-    Step("networks", 130),
-    Step("compiled", 90),
+    Step("networks", 120),
+    Step("compiled", 110),
 )
 
 
@@ -70,11 +70,12 @@ def limits(steps: Sequence[Step], index: int, left: float) -> float:
 
 def run_step(step: Step, command: Callable[[float, int], Sequence[str]], seconds: float, log: Log) -> str:
     """ "done", or how it ended. When a turn of it kills its process, another process goes on with the next turn."""
-    end, before, begun = time.monotonic() + seconds, len(turns(step, log)), 0
+    end, begun = time.monotonic() + seconds, 0
+    log.start(step.name)
     while True:
         left = end - time.monotonic()
         outcome = run_process(step, command(max(left - 2, 1.0), begun), left, log)
-        now = turns(step, log)[before:]
+        now = turns(step, log)
         if outcome in ENDED or len(now) == begun or end - time.monotonic() < LEAST:
             return OUTCOMES[1] if begun and outcome == OUTCOMES[0] else outcome
         log.add(step.name, "check", name=now[-1], passed=False, why=f"its process ended: {outcome}")
@@ -82,7 +83,7 @@ def run_step(step: Step, command: Callable[[float, int], Sequence[str]], seconds
 
 
 def turns(step: Step, log: Log) -> list[str]:
-    """What it has begun so far, in this run and in others that are kept in the same folder."""
+    """What it has begun so far."""
     return [record["what"] for record in log.records() if record["kind"] == "begun" and record["step"] == step.name]
 
 

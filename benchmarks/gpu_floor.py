@@ -1,4 +1,8 @@
-"""The least time that a network can take: for each layer the longer of its arithmetic and its traffic, summed."""
+"""The least time that a network can take: for each layer the longer of its arithmetic and its traffic, summed.
+
+Traffic is that of the GPU's memory. What a cache keeps from layer to layer, or a small network's weights from run to run, can be faster;
+an algorithm with fewer multiplications (Winograd's), too.
+"""
 
 from __future__ import annotations
 

@@ -33,13 +33,19 @@ class Log:
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def start(self, step: str) -> None:
+        """From here on an earlier run of the step in the same folder does not count."""
+        self.add(step, "started")
+
     def records(self) -> list[Record]:
-        """Everything kept so far; a line that was cut off is left out."""
+        """Of the last run of each step; a line that was cut off is left out."""
         try:
             lines = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
-        return [record for line in lines if (record := _parsed(line)) is not None]
+        found = [record for line in lines if (record := _parsed(line)) is not None]
+        starts = {record["step"]: i for i, record in enumerate(found) if record["kind"] == "started"}
+        return [record for i, record in enumerate(found) if i >= starts.get(record["step"], 0)]
 
 
 def write_answers(folder: pathlib.Path, device: str, answers: Mapping[str, str]) -> None:
