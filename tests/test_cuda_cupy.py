@@ -8,12 +8,13 @@ import threading
 import numpy as np
 import pytest
 from command_line import Command
-from cuda_harness import needs_compiler
+from cuda_harness import TextKernel, needs_compiler
 from fake_cupy import FakeCupy
 from fake_cupy_memory import Array, BothProtocols, OnlyDlpack
 
 import tilewright as tw
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
+from tilewright.backends.cuda.cupy_device import CupyDevice
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input
@@ -169,6 +170,12 @@ def test_profile_times_kernels_by_events(cupy: FakeCupy, rng: np.random.Generato
     assert cupy.events.count("replay") == 2 * 3 and sum(event.startswith("graph") for event in cupy.events) == 2 + 1
     with pytest.raises(ModelError, match="expected NumPy arrays"):
         session.profile(*[cupy.array(a) for a in given(rng).values()])  # pyright: ignore[reportArgumentType]
+
+
+def test_compiling_ahead_loads_nothing(cupy: FakeCupy) -> None:
+    kernel = TextKernel((), "")
+    CupyDevice().prepare([kernel])
+    assert kernel in cupy.known.values() and not cupy.events
 
 
 def test_a_full_device(cupy: FakeCupy, rng: np.random.Generator) -> None:

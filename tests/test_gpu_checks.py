@@ -50,6 +50,16 @@ def test_launches_are_brought_to_a_device_and_back(program: Any, monkeypatch: py
         emulator.launch(build.kernel_libraries([bad])[0], bad, [x.address, y.address])
 
 
+def test_which_tests_are_cases(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that launches kernels; nothing of the host, no model whose weights every launch would copy; names that there are."""
+    checks, asked = program("gpu_checks"), list[list[str]]()
+    monkeypatch.setattr(checks, "_pytest", lambda task, arguments, only: asked.append(arguments))
+    checks.cases(program("gpu_steps").Task("cases", str(tmp_path), "cuda", 60, True))
+    names = {pathlib.Path(argument).stem.removeprefix("test_cuda_") for argument in asked[0] if argument.endswith(".py")}
+    assert {"convolution", "gemm", "networks", "conformance"} <= names and not names & {"cupy", "plan", "tuning", "tiles", "zoo"}
+    assert all((checks.TESTS / f"test_cuda_{name}.py").exists() for name in checks.NOT_CASES)
+
+
 LOSE = """
 import gpu_pytest
 from tilewright.engine.errors import MachineError
