@@ -8,7 +8,7 @@ on the GPU; zoo: small shapes of every model against float64; tune: the table th
 PyTorch. Each step is a process of its own with a time limit of its own, and inherits what earlier ones have left of theirs; where a
 network kills the process, another one goes on with the next network. What they find is appended to FOLDER/log.jsonl as it comes, what
 they say to FOLDER/log.txt. What is not installed is named and skipped. --device emulated runs tiny parts of the first steps in the
-emulator. Exit code 1 when a check has failed.
+emulator. Exit code 1 when a check has failed, 2 when nothing could be checked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gpu_log import LOST, Log
+from gpu_steps import DEVICE
 from gpu_table import report
 
 HERE = pathlib.Path(__file__).parent
@@ -134,28 +135,37 @@ def command_for(step: Step, options: argparse.Namespace, seconds: float, begun: 
 
 
 def chosen_steps(options: argparse.Namespace) -> list[Step]:
-    """In their order; without a GPU only those that the emulator can do."""
-    known = {step.name: step for step in STEPS}
-    names = options.steps.split(",") if options.steps else list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise SystemExit(f"no steps {', '.join(unknown)}; expected some of {','.join(known)}")
-    return [step for step in STEPS if step.name in names and (step.emulated or options.device == "cuda")]
+    """In their order. Raises ValueError for names that are none, or that the emulator cannot do."""
+    able = [step for step in STEPS if step.emulated or options.device == "cuda"]
+    names = options.steps.split(",") if options.steps else [step.name for step in able]
+    if unknown := [name for name in names if name not in {step.name for step in able}]:
+        raise ValueError(f"no steps {', '.join(unknown)} of {options.device}; expected some of {','.join(step.name for step in able)}")
+    return [step for step in able if step.name in names]
 
 
-def run(options: argparse.Namespace, command: Callable[[Step, argparse.Namespace, float, int], list[str]] = command_for) -> bool:
-    """All steps, then the table; whether nothing failed."""
+def run(options: argparse.Namespace, command: Callable[[Step, argparse.Namespace, float, int], list[str]] = command_for) -> int:
+    """All steps, then the table; 0 when nothing failed, 2 when the device cannot be used."""
     log, steps = Log(options.out), chosen_steps(options)
     end, outcomes = time.monotonic() + 60 * options.minutes - GRACE, list[str]()
     for index, step in enumerate(steps):
         seconds = limits(steps, index, max(end - time.monotonic(), 1.0))
         outcomes.append(run_step(step, functools.partial(command, step, options), seconds, log))
+        if index == 0 and (why := no_device(step, log)):
+            print(f"gpu.py: nothing can be checked: {why}", file=sys.stderr)
+            return 2
     for line in report(log.records()):
         log.say(line)
-    return set(outcomes) <= {"done"}
+    return 0 if set(outcomes) <= {"done"} else 1
+
+
+def no_device(step: Step, log: Log) -> str:
+    """Why the step could not use the device; empty where it could."""
+    found = (r["why"] for r in log.records() if (r["step"], r["kind"], r.get("name")) == (step.name, "check", DEVICE) and not r["passed"])
+    return next(found, "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when every step ended well."""
+    """0 when every step ended well, 1 when a check failed, 2 when there was nothing to do it on, or to report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="gpu_results", metavar="FOLDER")
     parser.add_argument("--steps", default="", metavar="A,B,...")
@@ -165,9 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", metavar="FOLDER", help="only print the table of what was kept there")
     options = parser.parse_args(arguments)
     if options.report:
-        print("\n".join(report(Log(options.report).records())))
+        if not (records := Log(options.report).records()):
+            parser.error(f"nothing was kept in {options.report}")
+        print("\n".join(report(records)))
         return 0
-    return 0 if run(options) else 1
+    if not options.minutes > 0:
+        parser.error(f"--minutes {options.minutes:g}: expected more than 0")
+    try:
+        return run(options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from gpu_peers import use_tf32
-from gpu_steps import Task
+from gpu_steps import DEVICE, Task
 
 from tilewright.backends.cuda.device import Launch
 from tilewright.backends.cuda.kernel import Extent, Kernel, Parameter
@@ -67,7 +67,7 @@ def versions(task: Task) -> None:
             task.add("version", name=package, value=importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             task.skip(f"{package} is not installed")
-    device = task.attempt("the device", task.find_device)
+    device = task.attempt(DEVICE, task.find_device)
     if device is None:
         return
     task.add("version", name="device", value=device.name)

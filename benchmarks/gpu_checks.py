@@ -45,7 +45,7 @@ def beside_each_other() -> list[str]:
 
 def _pytest(task: Task, arguments: list[str], only: str) -> None:
     if importlib.util.find_spec("pytest") is None:
-        task.skip(f"{task.step}: pytest is not installed")
+        task.check(task.step, 'it needs pytest: pip install "tilewright[test]"')
         return
     outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of tests that run this program
     environment = {**outer, "TILEWRIGHT_GPU_OUT": str(task.log.folder.resolve()), "TILEWRIGHT_GPU_STEP": task.step}

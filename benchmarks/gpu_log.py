@@ -20,16 +20,17 @@ class Log:
 
     def __init__(self, folder: str | pathlib.Path) -> None:
         self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, step: str, kind: str, **values: Any) -> None:
         """Keep a record."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
 
     def say(self, line: str) -> None:
         """Show and keep a line of text."""
         print(line, flush=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -41,7 +42,7 @@ class Log:
         """Of the last run of each step; a line that was cut off is left out."""
         try:
             lines = (self.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = [record for line in lines if (record := _parsed(line)) is not None]
         starts = {record["step"]: i for i, record in enumerate(found) if record["kind"] == "started"}

@@ -14,6 +14,8 @@ from typing import Any
 
 from gpu_log import LOST, Log
 
+DEVICE = "the device"
+"""The check that it can be used."""
 WHERE = {
     "versions": "gpu_ceilings",
     "wrappers": "gpu_checks",
@@ -111,7 +113,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     task = Task(options.step, options.out, options.device, options.seconds, options.quick, options.begun)
-    if options.step == "versions" or task.attempt("the device", task.find_device) is not None:
+    if options.step == "versions" or task.attempt(DEVICE, task.find_device) is not None:
         getattr(importlib.import_module(WHERE[options.step]), options.step)(task)
     return 1 if task.failures else 0
 

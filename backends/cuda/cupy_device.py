@@ -111,7 +111,7 @@ class CupyDevice:
 
     def prepare(self, kernels: Sequence[Kernel]) -> None:
         """See Device; the cache of objects keeps them."""
-        compile_kernels(kernels, self.architecture)
+        compile_kernels(kernels, self.architecture, self._driver)
 
     def _load(self, cubin: Cubin) -> Any:
         """(kernel, function, module): the function is the module's. CuPy keeps modules by their paths, so a kernel has one path."""
