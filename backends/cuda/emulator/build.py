@@ -55,7 +55,7 @@ def _own(name: str) -> str:
 
 def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
     compiler, everything = _compiler(), [*FLAGS, *_processor_flags(), *flags]
-    key = "\n".join(["emulated 1", compiler[1], *everything, _own("machine.h"), source])
+    key = "\n".join(["emulated 1", compiler[1], *everything, _own("machine.h"), _own("stacks.h"), source])
     with _lock:
         if key in _loaded:
             return _loaded[key]

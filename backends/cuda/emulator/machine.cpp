@@ -1,5 +1,6 @@
 // An emulated multiprocessor: runs kernels that were compiled as C++, one fiber for each thread, and notices what a GPU would not say.
 #include "machine.h"
+#include "stacks.h"
 
 #include <csetjmp>
 #include <csignal>
@@ -7,20 +8,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <sys/mman.h>
 #include <utility>
 #include <vector>
-#ifndef __x86_64__
-#include <ucontext.h>
-#endif
 
 namespace {
 
-using emulator::Collective;
-using emulator::Index;
-using emulator::Machine;
+using namespace emulator;
 
-const size_t STACK = 128 * 1024, PAGE = 4096, RESIDENT = 3;
+const size_t RESIDENT = 3;
 const unsigned WARP = 32;
 const long MOST_PAUSES = 20'000'000;
 
@@ -30,11 +25,7 @@ enum State { READY, AT_BARRIER, AT_COLLECTIVE, DONE };
 struct Copy { void* to; const void* from; int bytes, valid; };
 
 struct Fiber {
-#ifdef __x86_64__
-  void* stack_pointer;
-#else
-  ucontext_t context;
-#endif
+  Context context;
   char* stack;
   Index index;
   unsigned number;
@@ -73,11 +64,7 @@ char* message;
 size_t message_bytes;
 uintptr_t fault_address;
 sigjmp_buf end_of_launch;
-#ifdef __x86_64__
-void* scheduler;
-#else
-ucontext_t scheduler;
-#endif
+Context scheduler;
 
 uint32_t next_random() {
   random_state = random_state * 1664525u + 1013904223u;
@@ -98,20 +85,7 @@ uint32_t next_random() {
 
 // ---- fibers
 
-#ifdef __x86_64__
-// noipa: otherwise gcc keeps values in registers across the call that it knows this function not to name.
-__attribute__((naked, noinline, noipa)) void switch_stacks(void**, void*) {
-  asm volatile(
-      "pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15;"
-      "movq %rsp, (%rdi); movq %rsi, %rsp;"
-      "popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp; ret");
-}
-void leave() { switch_stacks(&running->stack_pointer, scheduler); }
-void resume(Fiber& fiber) { switch_stacks(&scheduler, fiber.stack_pointer); }
-#else
-void leave() { swapcontext(&running->context, &scheduler); }
-void resume(Fiber& fiber) { swapcontext(&scheduler, &fiber.context); }
-#endif
+void leave() { change(running->context, scheduler); }
 
 void live() {
   launch.kernel(launch.pointers);
@@ -123,18 +97,7 @@ void prepare(Fiber& fiber) {
   fiber.state = READY;
   fiber.copies.clear();
   fiber.groups.clear();
-#ifdef __x86_64__
-  void** top = (void**)(fiber.stack + STACK) - 1;   // a function expects to be entered 8 bytes off a multiple of 16
-  *--top = (void*)live;
-  for (int i = 0; i < 6; i++) *--top = nullptr;
-  fiber.stack_pointer = top;
-#else
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack;
-  fiber.context.uc_stack.ss_size = STACK;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, live, 0);
-#endif
+  start(fiber.context, fiber.stack, live);
 }
 
 void run(Block& block, Fiber& fiber) {
@@ -144,7 +107,7 @@ void run(Block& block, Fiber& fiber) {
   machine.number = fiber.number;
   machine.block = block.index;
   machine.shared = block.shared;
-  resume(fiber);
+  change(scheduler, fiber.context);
   running = nullptr;
 }
 
@@ -275,27 +238,12 @@ void run_blocks(unsigned count) {
 
 // ---- launching
 
-// Memory that ends, up to alignment, where a page without access begins; another one lies in front of it.
-unsigned char* guarded(size_t bytes) {
-  size_t room = (bytes + PAGE - 1) / PAGE * PAGE;
-  char* start = (char*)mmap(nullptr, room + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  mprotect(start + PAGE, room, PROT_READ | PROT_WRITE);
-  return (unsigned char*)start + PAGE + room - (bytes + 127) / 128 * 128;
-}
-
-// Below it lies a page without access.
-char* new_stack() {
-  char* start = (char*)mmap(nullptr, STACK + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  mprotect(start, PAGE, PROT_NONE);
-  return start + PAGE;
-}
-
 void make_room(const unsigned* extent, size_t shared_bytes) {
   static size_t shared_room = 0;
   for (Block& block : blocks) {
     if (!block.shared || shared_room != shared_bytes) block.shared = guarded(shared_bytes);
     size_t had = block.fibers.size();
-    for (size_t i = launch.threads; i < had; i++) munmap(block.fibers[i].stack - PAGE, STACK + PAGE);
+    for (size_t i = launch.threads; i < had; i++) free_stack(block.fibers[i].stack);
     block.fibers.resize(launch.threads);
     for (unsigned i = 0; i < launch.threads; i++) {
       Fiber& fiber = block.fibers[i];
