@@ -48,6 +48,8 @@ def test_launches_are_brought_to_a_device_and_back(program: Any, monkeypatch: py
     bad = TextKernel(given, "y[threadIdx.x] = x[threadIdx.x];")
     with pytest.raises(emulator.KernelFault, match="just outside y"):
         emulator.launch(build.kernel_libraries([bad])[0], bad, [x.address, y.address])
+    with pytest.raises(pytest.skip.Exception, match="more shared memory than the 232448 B of sm_90"):
+        build.kernel_libraries([TextKernel(given, "", bytes_shared=232449)])
 
 
 def test_which_tests_are_cases(program: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
