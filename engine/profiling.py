@@ -116,6 +116,11 @@ def measure(executable: Executable, single: Executable, threads: int, inputs: Se
     return Profile(threads, tuple(found), whole, walked, alone, one, busy)
 
 
+def measure_runs(executable: Executable, inputs: Sequence[np.ndarray], repeats: int = 10) -> float:
+    """Median seconds of a whole run as the caller sees it."""
+    return float(np.median([_warm_seconds(lambda: executable.run(inputs)) for _ in range(repeats)]))
+
+
 def medians(runs: Sequence[Sequence[float]]) -> list[float]:
     """Of each step over the runs."""
     return np.median(runs, axis=0).tolist()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from command_line import Command, assert_wrong_input
+from cuda_harness import needs_compiler
 
 import tilewright as tw
 from tilewright.engine import plugins, profiling, rest
@@ -64,9 +65,52 @@ def test_the_slowest_steps_first(cli: Command) -> None:
     assert slower >= faster > 0
 
 
+def shown(text: str, times: int) -> list[str]:
+    """The lines of a table with times after so many columns, which must fall."""
+    lines = text.strip().splitlines()[1:]
+    found = [milliseconds(line, times) for line in lines]
+    assert found == sorted(found, reverse=True)
+    return lines
+
+
+def milliseconds(line: str, column: int = 0) -> float:
+    number, unit = line.split()[column : column + 2]
+    return float(number) * {"ms": 1, "s": 1e3}[unit]
+
+
 def test_a_backend_that_knows_only_times(cli: Command) -> None:
     ending = cli("profile", "lenet5", "--backend", "reference", "--repeat", "1")
     assert ending.code == 0 and "conv1" in ending.out and "GFLOP/s" not in ending.out
+    steps, whole = re.split(r"\n== .*\n", cli("profile", "lenet5", "--backend", "reference", "--repeat", "1", "--top", "3").out)
+    assert len(shown(steps, 0)) == 3
+    assert "the whole run" in whole and "around the steps" in whole
+
+
+def test_a_compiled_model(cli: Command, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "lenet5.tw"
+    tw.compile("lenet5", threads=1).save(file)
+    ending = cli("profile", file, "--repeat", "1", "--top", "2")
+    assert ending.code == 0, ending
+    steps, whole = re.split(r"\n== .*\n", ending.out)
+    assert len(shown(steps, 0)) == 2 and "the whole run" in whole
+    assert len(cli("profile", file, "--repeat", "1").out.split("\n== ")[0].splitlines()) > 3
+
+
+@needs_compiler
+def test_nodes_without_a_peak(cli: Command) -> None:
+    """What is known of nodes is printed also where the backend measures no peak."""
+    ending = cli("profile", "lenet5", "--backend", "cuda-emulated", "--repeat", "1", "--top", "3")
+    assert ending.code == 0, ending
+    steps, totals, whole = re.split(r"\n== .*\n", ending.out)
+    assert len(shown(steps, 2)) == 3 and steps.splitlines()[0].split()[:2] == ["operator", "kernel"]
+    assert "names in the model" in steps and "% of peak" not in steps and "gain" not in steps
+    counted = collections.Counter[str]()
+    for line in shown(totals, 3):
+        counted[line.split()[0]] += int(line.split()[2])
+    executable = tw.compile("lenet5", backend="cuda-emulated").executable
+    assert isinstance(executable, Itemized) and counted == collections.Counter(node.opname for node, _ in executable.items())
+    whole_run, total, around = (milliseconds(line) for line in whole.strip().splitlines()[1:])
+    assert whole_run > 0 and around == pytest.approx(whole_run - total, abs=0.02 * (whole_run + total))
 
 
 def test_wrong_input(cli: Command) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import numpy as np
+
 from .. import plugins
-from ..backend import Backend, Itemized, Measurable, Options
+from ..backend import Backend, Executable, Itemized, Measurable, Options
 from ..compiler import load_source, optimize, resolve_passes, tune_seconds
-from ..profiling import FAIR, WORTH, Profile, Row, measure, memory_rate, totals
+from ..graph import Graph
+from ..profiling import FAIR, WORTH, Profile, Row, measure, measure_runs, memory_rate, rows, totals
 from ..rest import warning
 from ..source import specialize
 from . import console
@@ -18,8 +21,8 @@ from .model import model_of
 from .opening import add_verification, opened
 
 FIGURES = ["time", "share", "GFLOP/s", "% of peak", "GB/s", "1 thread", "gain"]
-STEP = ["operator", "kernel", *FIGURES, "names in the model"]
-TOTAL = ["operator", "kernel", "steps", *FIGURES]
+BARE = ["time", "share", "GFLOP/s", "GB/s"]
+"""The figures that take neither the machine's peak nor a plan for one thread."""
 LAGGING = ["operator", "kernel", "time", "1 thread", "gain", "GB/s", "% of memory", "names in the model"]
 PEAKS = 9
 """How often the ceiling is measured; everything that can happen lowers it."""
@@ -45,26 +48,17 @@ def main(arguments: argparse.Namespace) -> int:
     inputs = gather(source, arguments)
     arrays = list(inputs.values())
     if session:
-        print_steps(session.profile(*arrays, repeats=arguments.repeat))
+        session.run(inputs)
+        print_unmeasured(session.executable, arrays, arguments)
         return 0
     with console.working(f"compiling {source.name} for {arguments.backend}"):
         graph = optimize(specialize(source, inputs), resolve_passes(arguments.passes))
         backend = make_backend(arguments, arguments.threads)
         executable = backend.compile(graph)
-    if not isinstance(executable, Itemized) or not isinstance(backend, Measurable):
-        print_steps(executable.profile(arrays, arguments.repeat))
-        return 0
-    with console.working(f"measuring {source.name}"):
-        peak = max(backend.peak() for _ in range(PEAKS))
-        single = executable if backend.threads == 1 else make_backend(arguments, 1).compile(graph)
-        profile = measure(executable, single, backend.threads, arrays, arguments.repeat)
-        memory = memory_rate(backend.threads)
-    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
-    ceilings = f"peak {peak / 1e9:.4g} GFLOP/s, memory {memory / 1e9:.3g} GB/s"
-    console.heading(f"{source.name}: {console.quantity(graph.flops(), 'FLOP')}, {threads}, {ceilings}")
-    print_rows(profile, peak, arguments.top)
-    print_lagging(profile, memory)
-    print_summary(profile)
+    if isinstance(executable, Itemized) and isinstance(backend, Measurable):
+        print_measured(graph, backend, executable, arrays, arguments)
+    else:
+        print_unmeasured(executable, arrays, arguments)
     return 0
 
 
@@ -74,20 +68,57 @@ def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
     return plugins.load("backends", arguments.backend)(options)
 
 
-def print_steps(steps: Sequence[tuple[str, float]]) -> None:
+def print_measured(
+    graph: Graph, backend: Measurable, executable: Executable, arrays: Sequence[np.ndarray], arguments: argparse.Namespace
+) -> None:
+    """Everything, where the backend knows its threads and its peak."""
+    with console.working(f"measuring {graph.name}"):
+        peak = max(backend.peak() for _ in range(PEAKS))
+        single = executable if backend.threads == 1 else make_backend(arguments, 1).compile(graph)
+        profile = measure(executable, single, backend.threads, arrays, arguments.repeat)
+        memory = memory_rate(backend.threads)
+    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    ceilings = f"peak {peak / 1e9:.4g} GFLOP/s, memory {memory / 1e9:.3g} GB/s"
+    console.heading(f"{graph.name}: {console.quantity(graph.flops(), 'FLOP')}, {threads}, {ceilings}")
+    print_rows(profile.rows, peak, arguments.top)
+    print_lagging(profile, memory)
+    print_summary(profile)
+
+
+def print_unmeasured(executable: Executable, arrays: Sequence[np.ndarray], arguments: argparse.Namespace) -> None:
+    """What can be said without a peak: the steps, totals by kernel where nodes are known, and what the whole run takes beside them."""
+    with console.working("measuring"):
+        steps = executable.profile(arrays, arguments.repeat)
+        wall = measure_runs(executable, arrays, arguments.repeat)
+    if isinstance(executable, Itemized):
+        print_rows(rows(executable.items(), [seconds for _, seconds in steps]), None, arguments.top)
+    else:
+        print_steps(steps, arguments.top)
+    total = sum(seconds for _, seconds in steps)
+    parts = [
+        (wall, "the whole run", "by the caller's clock, from arrays to arrays"),
+        (total, "the steps", "the sum of their medians"),
+        (wall - total, "around the steps", "the difference"),
+    ]
+    print_parts(parts, wall)
+
+
+def print_steps(steps: Sequence[tuple[str, float]], top: int | None) -> None:
     """What a backend tells that knows only the times of its steps."""
     total = sum(seconds for _, seconds in steps)
-    console.table(["time", "share", "step"], [[console.duration(s), _percent(s, total), label] for label, s in steps])
+    shown = steps if top is None else sorted(steps, key=lambda step: -step[1])[:top]
+    console.table(["time", "share", "step"], [[console.duration(s), _percent(s, total), label] for label, s in shown])
 
 
-def print_rows(profile: Profile, peak: float, top: int | None) -> None:
+def print_rows(found: Sequence[Row], peak: float | None, top: int | None) -> None:
     """The steps, and the totals by operator and kernel."""
-    total = sum(row.seconds for row in profile.rows)
-    shown = profile.rows if top is None else sorted(profile.rows, key=lambda row: -row.seconds)[:top]
-    console.table(STEP, [[r.operator, r.kernel, *_figures(r, total, peak), names(r)] for r in shown])
+    total, figures = sum(row.seconds for row in found), BARE if peak is None else FIGURES
+    shown = found if top is None else sorted(found, key=lambda row: -row.seconds)[:top]
+    step = ["operator", "kernel", *figures, "names in the model"]
+    console.table(step, [[r.operator, r.kernel, *_figures(r, total, peak), names(r)] for r in shown])
     console.heading("totals")
-    found = totals(profile.rows)
-    console.table(TOTAL, [[r.operator, r.kernel, str(r.steps), *_figures(r, total, peak)] for r in found])
+    kernels = [[r.operator, r.kernel, str(r.steps), *_figures(r, total, peak)] for r in totals(found)]
+    console.table(["operator", "kernel", "steps", *figures], kernels)
 
 
 def print_lagging(profile: Profile, memory: float) -> None:
@@ -116,9 +147,7 @@ def print_summary(profile: Profile) -> None:
         (profile.alone, "contractions alone", "each convolution and matrix product repeated by itself"),
         (profile.single, "on one thread", "all steps but reorders, by one thread that has the machine for itself"),
     ]
-    console.heading("the whole and its parts")
-    rows = [[console.duration(seconds), _percent(seconds, wall), what, how] for seconds, what, how in parts]
-    console.table(["time", "% of the whole", "what", "how it was measured"], rows)
+    print_parts(parts, wall)
     if profile.alone:
         print(f"\nthe whole run / contractions alone = {wall / profile.alone:.2f}")
     equation = f"1 - {profile.single * 1e3:.4g} / ({profile.threads} x {wall * 1e3:.4g})"
@@ -127,15 +156,25 @@ def print_summary(profile: Profile) -> None:
         print(said)
 
 
-def _figures(row: Row, total: float, peak: float) -> list[str]:
-    return [
-        console.duration(row.seconds),
-        _percent(row.seconds, total),
-        f"{row.rate / 1e9:.4g}" if row.flops else "-",
-        _percent(row.rate, peak) if row.flops else "-",
-        f"{row.traffic / 1e9:.3g}",
-        *_gain(row),
-    ]
+def print_parts(parts: Sequence[tuple[float, str, str]], wall: float) -> None:
+    """Each part of a whole run: seconds, what it is, and how it was measured."""
+    console.heading("the whole and its parts")
+    cells = [[console.duration(seconds), _percent(seconds, wall), what, how] for seconds, what, how in parts]
+    console.table(["time", "% of the whole", "what", "how it was measured"], cells)
+
+
+def _figures(row: Row, total: float, peak: float | None) -> list[str]:
+    figures = {
+        "time": console.duration(row.seconds),
+        "share": _percent(row.seconds, total),
+        "GFLOP/s": f"{row.rate / 1e9:.4g}" if row.flops else "-",
+        "GB/s": f"{row.traffic / 1e9:.3g}",
+    }
+    if peak is None:
+        return [figures[name] for name in BARE]
+    single, gain = _gain(row)
+    figures |= {"% of peak": _percent(row.rate, peak) if row.flops else "-", "1 thread": single, "gain": gain}
+    return [figures[name] for name in FIGURES]
 
 
 def _gain(row: Row) -> list[str]:
