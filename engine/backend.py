@@ -195,6 +195,16 @@ class Measurable(Protocol):
         ...
 
 
+@runtime_checkable
+class Approximate(Protocol):
+    """A Backend that may have been asked for a lower precision than the model's."""
+
+    @property
+    def error(self) -> float:
+        """The largest difference / the largest value that its precision explains in a whole network; 0: the types alone do."""
+        ...
+
+
 def delivered(results: list[np.ndarray], out: Sequence[np.ndarray] | None) -> list[np.ndarray]:
     """What `run` answers when it has computed fresh arrays: these, or those of `out`, filled."""
     if out is None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import plugins
-from .backend import Backend, Options
+from .backend import Approximate, Backend, Options
 from .compiler import load_source, resolve_passes
 from .errors import ModelError
 from .graph import Constant, Graph, Input, Node
@@ -31,6 +31,33 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dc.dataclass(frozen=True)
+class Tolerance:
+    """How far two values may be apart: the largest difference over the largest value, and half of it for the rms."""
+
+    given: float | None = None
+    """What the user says. Raises ModelError for a number below 0."""
+    precision: float = 0.0
+    """What the precision of those who computed them explains, where the user says nothing."""
+
+    def __post_init__(self) -> None:
+        if self.given is not None and not self.given >= 0:
+            raise ModelError(f"tolerance={self.given}: expected a number of at least 0, or None for what types and precisions allow")
+
+    def of(self, kind: TensorType) -> float:
+        """The largest difference over the largest value."""
+        if kind.dtype.kind != "f":
+            return 0.0
+        return max(TOLERANCES[kind.dtype.itemsize], self.precision) if self.given is None else self.given
+
+    def between(self, *backends: Backend) -> Tolerance:
+        """For values that these have computed: what the least precise of them explains."""
+        return dc.replace(self, precision=max(b.error if isinstance(b, Approximate) else 0.0 for b in backends))
+
+
+BY_TYPE = Tolerance()
+
+
+@dc.dataclass(frozen=True)
 class Difference:
     """How far a value is from the judge's, relative to the judge's largest absolute value and to its rms."""
 
@@ -41,9 +68,14 @@ class Difference:
     tolerance: float
 
     @property
+    def rms_tolerance(self) -> float:
+        """An error that is spread wide may be half as large."""
+        return self.tolerance / 2
+
+    @property
     def within(self) -> bool:
         """Whether both errors are within the tolerance."""
-        return self.largest <= self.tolerance and self.rms <= self.tolerance / 2
+        return self.largest <= self.tolerance and self.rms <= self.rms_tolerance
 
 
 @dc.dataclass(frozen=True)
@@ -64,12 +96,12 @@ class Verdict:
         return all(d.within for d in self.differences)
 
 
-def difference(name: str, of: TensorType, actual: np.ndarray, expected: np.ndarray, tolerance: float | None = None) -> Difference:
+def difference(name: str, of: TensorType, actual: np.ndarray, expected: np.ndarray, tolerance: Tolerance = BY_TYPE) -> Difference:
     """Compare one value that has type `of` in the graph; a backend may compute floats with more bits.
 
     NaN equals NaN and infinity equals infinity; any other mismatch of the two is an infinite error, and so is another shape.
     """
-    allowed = 0.0 if of.dtype.kind != "f" else TOLERANCES[of.dtype.itemsize] if tolerance is None else tolerance
+    allowed = tolerance.of(of)
     if actual.shape != of.shape or actual.dtype.kind != of.dtype.kind:
         return Difference(f"{name} (got {TensorType(actual.dtype, actual.shape)})", of, np.inf, np.inf, allowed)
     a, e = actual.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
@@ -105,11 +137,11 @@ def compare(
 ) -> list[Verdict]:
     """Run a model on several backends, each `name`, `name:precision` or an object; a Verdict for each, that of the judge first.
 
-    Raises ModelError for unknown backends and wrong inputs, UnsupportedError for what a backend cannot run.
+    tolerance: see Tolerance. Raises ModelError for unknown backends and wrong inputs, UnsupportedError for what a backend cannot run.
     """
     if len(backends) < 2:
         raise ModelError(f"expected at least two backends to compare, got {len(backends)}")
-    graph, chain = specialize(load_source(model), inputs), resolve_passes(passes)
+    allowed, graph, chain = Tolerance(tolerance), specialize(load_source(model), inputs), resolve_passes(passes)
     arrays = [inputs[i.name] for i in graph.inputs]
     names = [b if isinstance(b, str) else b.name for b in backends]
     judge, *others = (load_backend(b, threads, accuracy) if isinstance(b, str) else b for b in backends)
@@ -118,8 +150,8 @@ def compare(
     optimized = run_passes(graph, chain)
     for name, other in zip(names[1:], others, strict=True):
         actual, seconds = _timed(other, optimized, arrays, repeats)
-        found = tuple(output_differences(graph, actual, expected, tolerance))
-        search = _Search(graph, chain, judge, other, arrays, expected, tolerance)
+        found = tuple(output_differences(graph, actual, expected, allowed.between(judge, other)))
+        search = _Search(graph, chain, judge, other, arrays, expected, allowed)
         verdicts.append(Verdict(name, seconds, found, "" if all(d.within for d in found) else search.culprit()))
     return verdicts
 
@@ -142,7 +174,7 @@ def _timed(backend: Backend, graph: Graph, arrays: Sequence[np.ndarray], repeats
 
 
 def output_differences(
-    graph: Graph, actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float | None = None
+    graph: Graph, actual: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: Tolerance = BY_TYPE
 ) -> Iterator[Difference]:
     """One Difference for each output of the graph."""
     for name, node, a, e in zip(graph.output_names, graph.outputs, actual, expected, strict=True):
@@ -156,7 +188,7 @@ def with_inner_values(graph: Graph) -> tuple[Graph, list[Node]]:
 
 
 def layer_differences(
-    graph: Graph, judge: Backend, other: Backend, arrays: Sequence[np.ndarray], tolerance: float | None = None
+    graph: Graph, judge: Backend, other: Backend, arrays: Sequence[np.ndarray], tolerance: Tolerance = BY_TYPE
 ) -> Iterator[Difference]:
     """For every node in execution order how far the two backends are apart; a name is the node as it is printed."""
     exposed, inner = with_inner_values(graph)
@@ -176,7 +208,7 @@ class _Search:
     other: Backend
     arrays: Sequence[np.ndarray]
     expected: Sequence[np.ndarray]
-    tolerance: float | None
+    tolerance: Tolerance
 
     def culprit(self) -> str:
         """The first pass that changes the judge's answer, else the first layer that differs, else what that leaves."""
@@ -185,13 +217,14 @@ class _Search:
             before, graph = graph, run_passes(graph, [item])
             if graph is not before and (found := self._first(self._after(graph))):
                 return f"pass {item.__name__} changes the answer: {found.name} differs by {found.largest:.2g}"
-        layers = layer_differences(graph, self.judge, self.other, self.arrays, self.tolerance)
+        layers = layer_differences(graph, self.judge, self.other, self.arrays, self.tolerance.between(self.judge, self.other))
         if found := self._first(layers):
             return f"first layer that differs, by {found.largest:.2g}: {found.name}"
         return "no layer differs when inner values are kept: what the backend does across layers is at fault (fusion, layouts, memory)"
 
     def _after(self, graph: Graph) -> Iterator[Difference]:
-        return output_differences(graph, self.judge.compile(graph).run(self.arrays), self.expected, self.tolerance)
+        actual = self.judge.compile(graph).run(self.arrays)
+        return output_differences(graph, actual, self.expected, self.tolerance.between(self.judge))
 
     @staticmethod
     def _first(differences: Iterator[Difference]) -> Difference | None:

@@ -103,6 +103,9 @@ def test_pictures_make_a_batch_and_are_classified(cli: Command, rng: np.random.G
         (["run", "lenet5", "--random", "--crop", "28x"], ["expected WxH or one number, got '28x'"]),
         (["show", "lenet5", "--stop-after", "fold_laundry"], ["--stop-after: expected one of"]),
         (["compare", "lenet5", "--random", "--backends", "reference"], ["at least two"]),
+        (["compare", "lenet5", "--random", "--tolerance=-1e-4"], ["--tolerance", "expected a number of at least 0, got '-1e-4'"]),
+        (["compare", "lenet5", "--random", "--tolerance", "nan"], ["expected a number of at least 0, got 'nan'"]),
+        (["bench", "lenet5", "--tolerance", "nan"], ["expected a number of at least 0, got 'nan'"]),
         (["list", "planets"], ["invalid choice"]),
     ],
 )
@@ -160,6 +163,11 @@ def test_compare_ends_with_1_where_backends_differ(cli: Command, monkeypatch: py
     differing = cli("compare", "lenet5", "--random", *backends, "--tolerance", "1e-12")
     assert differing.code == 1 and re.search(r"^reference +output .* NO$", differing.out, re.MULTILINE)
     assert "the answer" in differing.out or "first layer that differs" in differing.out
+
+
+def test_compare_prints_both_limits_as_they_were_given(cli: Command) -> None:
+    ending = cli("compare", "lenet5", "--random", "--backends", "reference:float64,reference", "--tolerance", "2.5e-5")
+    assert re.search(r"^reference +output +\S+ +\S+ +2\.5e-5 +\S+ +1\.25e-5 +yes$", ending.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

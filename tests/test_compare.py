@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from cuda_harness import needs_compiler
 
-from tilewright.engine.backend import Executable
-from tilewright.engine.compare import Verdict, compare, difference, layer_differences, load_backend, with_inner_values
+from tilewright.backends.cuda import ERRORS, PRECISIONS
+from tilewright.engine.backend import Approximate, Executable
+from tilewright.engine.compare import Tolerance, Verdict, compare, difference, layer_differences, load_backend, with_inner_values
 from tilewright.engine.errors import ModelError
 from tilewright.engine.graph import Constant, Graph, Input, Node, Result
 from tilewright.engine.ops import Conv, TopK, pointwise
@@ -139,10 +141,57 @@ def test_shapes_kinds_and_integers_must_be_equal() -> None:
     assert difference("x", F32, expected.astype(int), expected).largest == np.inf
     assert difference("x", F32, expected.astype("f8"), expected).within
     integers = dc.replace(F32, dtype=np.dtype(np.int64))
-    found = difference("x", integers, np.array([10**9, 2, 3]), np.array([10**9 + 1, 2, 3]), tolerance=1.0)
+    found = difference("x", integers, np.array([10**9, 2, 3]), np.array([10**9 + 1, 2, 3]), Tolerance(1.0, 1.0))
     assert not found.within
     empty = difference("x", dc.replace(F32, shape=(0,)), np.zeros(0, "f4"), np.zeros(0, "f4"))
     assert empty.within
+
+
+class Imprecise(Perturbed):
+    """A backend of so low a precision, whose answers are off by a share of it."""
+
+    def __init__(self, error: float, share: float = 0.3) -> None:
+        super().__init__(lambda graph, outputs: [o * np.float32(1 + share * error) for o in outputs])
+        self.error = error
+
+
+def test_a_lower_precision_is_no_fault(graph: Graph, inputs: dict[str, np.ndarray]) -> None:
+    """The larger error of the two that are compared decides, unless the user does; and no more than that is allowed."""
+    assert isinstance(Imprecise(2e-2), Approximate) and not isinstance(load_backend("reference"), Approximate)
+    for backends in (["reference", Imprecise(2e-2)], [Imprecise(2e-2), "reference"], [Imprecise(1e-3, 0), Imprecise(2e-2)]):
+        verdict = only(compare(graph, inputs, backends, passes=[]))
+        assert verdict.agrees and not verdict.culprit
+        assert [(d.tolerance, d.rms_tolerance) for d in verdict.differences] == [(2e-2, 1e-2)] * 2
+    assert not only(compare(graph, inputs, ["reference", Imprecise(2e-2)], passes=[], tolerance=1e-4)).agrees
+    assert not only(compare(graph, inputs, ["reference", Imprecise(2e-2, 1.1)], passes=[])).agrees
+    assert only(compare(graph, inputs, ["reference", Imprecise(0.0)], passes=[])).differences[0].tolerance == 1e-4
+
+
+def test_a_pass_is_judged_by_the_precision_of_the_judge(graph: Graph, inputs: dict[str, np.ndarray]) -> None:
+    def harmful(graph: Graph) -> Graph:
+        return graph.with_outputs([pointwise("mul", output, 1.005) for output in graph.outputs])
+
+    verdict = only(compare(graph, inputs, ["reference", Imprecise(2e-2, 0.9)], passes=[harmful]))
+    assert not verdict.agrees and verdict.culprit.startswith("pass harmful changes the answer")
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", list(ERRORS))
+def test_every_precision_of_a_gpu_agrees(precision: str, rng: np.random.Generator) -> None:
+    digit = {"image": rng.standard_normal((1, 1, 28, 28)).astype("f4")}
+    verdict = only(compare("lenet5", digit, ["reference:float64", f"cuda_emulated:{precision}"]))
+    assert verdict.agrees and {d.tolerance for d in verdict.differences} == {ERRORS[precision]}
+    assert max(d.largest for d in verdict.differences) > 1e-5, "it is another precision"
+
+
+def test_errors_are_those_of_precisions() -> None:
+    assert set(ERRORS) < set(PRECISIONS.values()) and load_backend("cuda_emulated").error == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, float("nan")])
+def test_no_tolerance_is_below_nothing(tolerance: float, graph: Graph, inputs: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ModelError, match="expected a number of at least 0"):
+        compare(graph, inputs, ["reference", "reference"], tolerance=tolerance)
 
 
 def test_one_backend_is_too_few(graph: Graph, inputs: dict[str, np.ndarray]) -> None:

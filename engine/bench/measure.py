@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compare import Difference, difference
+from ..compare import Difference, Tolerance, difference
 from ..rest import rest
 from ..tensor import TensorType
 from .engines import OURS, Task, check
@@ -130,6 +130,7 @@ def _furthest(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], toleranc
     if len(ours) != len(theirs):
         return Difference(f"{len(ours)} outputs, got {len(theirs)}", TensorType(np.dtype(np.float32), ()), np.inf, np.inf, 0.0)
     found = [
-        difference(f"output {i}", TensorType(t.dtype, t.shape), o, t, tolerance) for i, (o, t) in enumerate(zip(ours, theirs, strict=True))
+        difference(f"output {i}", TensorType(t.dtype, t.shape), o, t, Tolerance(tolerance))
+        for i, (o, t) in enumerate(zip(ours, theirs, strict=True))
     ]
     return max(found, key=lambda d: (not d.within, d.largest))

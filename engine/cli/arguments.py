@@ -150,6 +150,14 @@ def seconds(text: str) -> float:
     return value
 
 
+@_reader("a number of at least 0")
+def tolerance(text: str) -> float:
+    """A share of the largest value."""
+    if not (value := float(text)) >= 0:
+        raise ValueError
+    return value
+
+
 def _natural(text: str) -> int:
     number = int(text)
     if number < 1:

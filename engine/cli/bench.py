@@ -23,7 +23,7 @@ from ..graph import Graph
 from ..rest import warning
 from ..source import Shapes, Source, specialize
 from . import console, failure, files
-from .arguments import add_model, add_pictures, add_tuning, names, positive, seconds, shapes
+from .arguments import add_model, add_pictures, add_tuning, names, positive, seconds, shapes, tolerance
 from .inputs import random_array, require_shapes
 from .model import is_file_as_it_is, model_of
 
@@ -45,7 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_tuning(parser)
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="turns of each engine; default: 5")
     parser.add_argument("--window", type=seconds, default=0.25, metavar="S", help="seconds of a turn, after its warm-up; default: 0.25")
-    parser.add_argument("--tolerance", type=float, metavar="T", help="largest error that agrees; default: by the type, 1e-4 for float32")
+    parser.add_argument(
+        "--tolerance", type=tolerance, metavar="T", help="largest error that agrees; default: by the type, 1e-4 for float32"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs; default: 0")
     parser.add_argument("--json", metavar="FILE.json", help="save everything, every single time included")
     add_pictures(parser)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+
 from ..compare import Verdict, compare
 from ..compiler import load_source
 from . import console, failure
-from .arguments import add_compilation, add_inputs, add_model, positive
+from .arguments import add_compilation, add_inputs, add_model, positive, tolerance
 from .inputs import gather
 from .model import model_of
 
@@ -21,7 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,...",
         help="the first is the judge and runs the graph without passes; NAME:PRECISION as in reference:float64; default: reference,cpu",
     )
-    parser.add_argument("--tolerance", type=float, metavar="T", help="largest difference / largest value, and twice the same for the rms")
+    what = "largest difference / largest value, and half of it for the rms; default: by the type of an output and the backends' precision"
+    parser.add_argument("--tolerance", type=tolerance, metavar="T", help=what)
     parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="timed runs after the first one; default: 1")
     add_inputs(parser)
     add_compilation(parser, backend=False)
@@ -51,12 +54,17 @@ def print_verdicts(verdicts: list[Verdict]) -> None:
     """Times of all, errors of each output, and where the first difference is."""
     console.table(["backend", "time"], [[v.backend, console.duration(v.seconds)] for v in verdicts])
     rows = [
-        [v.backend, d.name, str(d.type), f"{d.largest:.2e}", f"{d.rms:.2e}", f"{d.tolerance:.0e}", "yes" if d.within else "NO"]
+        [v.backend, d.name, str(d.type), *_beside(d.largest, d.tolerance), *_beside(d.rms, d.rms_tolerance), "yes" if d.within else "NO"]
         for v in verdicts
         for d in v.differences
     ]
     console.heading(f"differences from {verdicts[0].backend}, relative")
-    console.table(["backend", "output", "type", "max", "rms", "tolerance", "agrees"], rows)
+    console.table(["backend", "output", "type", "max", "allowed", "rms", "allowed", "agrees"], rows)
     for verdict in verdicts:
         if verdict.culprit:
             console.print_text(f"{verdict.backend}: {verdict.culprit}")
+
+
+def _beside(error: float, allowed: float) -> list[str]:
+    """The error in three digits, and the limit with all that it has: `2.5e-5`."""
+    return [f"{error:.2e}", np.format_float_scientific(allowed, trim="-", exp_digits=1)]
