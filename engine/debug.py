@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 
 from . import knobs
 
@@ -23,3 +24,10 @@ def dump(stage: object, title: str, level: int = 2) -> None:
         (path / f"{title}.txt").write_text(f"{stage}\n", encoding="utf-8")
     else:
         print(f"--- {title}\n{stage}")
+
+
+def dump_each(stages: Iterable[tuple[str, object]], level: int) -> None:
+    """`dump` each (title, stage). Below the level none is asked for, so that a generator need not make them."""
+    if knobs.get("debug") >= level:
+        for title, stage in stages:
+            dump(stage, title, level)

@@ -7,9 +7,13 @@ import re
 
 import numpy as np
 import pytest
+from command_line import Command
+from cuda_harness import needs_compiler, needs_nvrtc
 
 import tilewright as tw
+from tilewright.backends.cuda.executable import CudaExecutable
 from tilewright.engine import knobs
+from tilewright.engine.debug import dump_each
 from tilewright.engine.graph import Constant, Graph, Input
 from tilewright.engine.ops import BatchNorm, pointwise
 
@@ -63,6 +67,41 @@ def test_sources_become_files(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
         assert "---" not in cpu_prints(4, capsys)
     (source,) = (path for path in tmp_path.iterdir() if path.stem not in ("00_import", "plan"))
     assert f"define void @{source.stem}(" in source.read_text().replace('"', "")
+
+
+@needs_compiler
+def test_the_cuda_backend_shows_its_sources(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for level in (3, 4):
+        with tw.knobs(debug=level, debug_dir=str(tmp_path / str(level))):
+            session = tw.compile("lenet5", backend="cuda_emulated")
+    assert "---" not in capsys.readouterr().out
+    assert isinstance(session.executable, CudaExecutable)
+    kernels = {step.kernel.name: step.kernel.source() for step in session.executable.steps}
+    plan, sources = ({p.stem: p.read_text() for p in (tmp_path / level).iterdir()} for level in "34")
+    assert "plan" in plan and sources.keys() - plan.keys() == kernels.keys()
+    assert all(sources[name].strip() == text.strip() and name in text for name, text in kernels.items())
+
+
+@needs_nvrtc
+def test_machine_code_for_elsewhere_is_shown_like_any_other(cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILEWRIGHT_DEBUG", "4")
+    monkeypatch.setenv("TILEWRIGHT_DEBUG_DIR", str(tmp_path / "stages"))
+    ending = cli("compile", "lenet5", "--backend", "cuda", "--arch", "sm_80,sm_90", "-o", tmp_path / "kernels.zip")
+    assert ending.code == 0 and "tilewright: backend: " in ending.out and "---" not in ending.out
+    shown = {path.stem: path.read_text() for path in (tmp_path / "stages").iterdir()}
+    for name in ("sm_80", "sm_90"):
+        assert "conv1, tanh1" in shown[f"plan_{name}"] and f"kernels; {name}, fp32" in shown[f"plan_{name}"]
+        kernels = [line.split()[1] for line in ending.out.splitlines() if line.split()[0] == name]
+        assert kernels and all("__global__ void __launch_bounds__" in shown[kernel] and kernel in shown[kernel] for kernel in kernels)
+
+
+def test_nothing_is_made_that_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = list[str]()
+    for level in (3, 4):
+        with tw.knobs(debug=level):
+            dump_each(((title, asked.append(title)) for title in ("a", "b")), level=4)
+        assert asked == list("ab" if level == 4 else "")
+    assert capsys.readouterr().out == "--- a\nNone\n--- b\nNone\n"
 
 
 def test_overrides_end_with_their_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...engine import knobs
-from ...engine.debug import dump
+from ...engine.debug import dump_each
 from ...engine.errors import CompilerBug, MachineError
 from ..common.object_cache import open_cache
 from .target import Target, binding, binding_version, host
@@ -59,7 +58,7 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
     if not target.is_runnable:
         raise MachineError(f"code for {target.name} ({target.cpu}) does not run on this machine; expected {host()[1]}")
     with lock:
-        show_sources(wanted.values(), target)
+        dump_each(((kernel.symbol, kernel.emit(target)) for kernel in wanted.values()), level=4)
         machine = target.key
         missing = [k for k in wanted.values() if (machine, k.symbol) not in _addresses]
         if missing:
@@ -67,13 +66,6 @@ def load(kernels: Iterable[Kernel], target: Target) -> dict[str, int]:
             found = link(object_codes(missing, target), names)
             _addresses.update({(machine, name): address for name, address in found.items()})
         return {name: _addresses[machine, name] for k in wanted.values() for name in exported(k)}
-
-
-def show_sources(kernels: Iterable[Kernel], target: Target) -> None:
-    """The source of each kernel at debug level 4, also of those that need not be compiled again."""
-    if knobs.get("debug") >= 4:
-        for kernel in kernels:
-            dump(kernel.emit(target), kernel.symbol, level=4)
 
 
 def exported(kernel: Kernel) -> list[str]:

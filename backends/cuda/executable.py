@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ...engine.backend import DeviceArray
+from ...engine.debug import dump_each
 from ...engine.errors import MachineError
 from ...engine.graph import Graph, Node
 from ..common.location import FIRST_INPUT
 from .device import Device, Launch, Memory, Stream
 from .kernel import Machine
 from .plan import ALIGNMENT as ALIGNMENT
-from .plan import Plan
+from .plan import Plan, described
 
 Given = np.ndarray | DeviceArray
 
@@ -46,6 +47,7 @@ class CudaExecutable:
         self.plan = Plan(graph, machine)
         self.graph, self.steps = self.plan.graph, self.plan.steps
         kernels = list(dict.fromkeys(step.kernel for step in self.steps))
+        dump_each(((kernel.name, kernel.source()) for kernel in kernels), level=4)
         with device.current():
             self._loaded = dict(zip(kernels, device.load(kernels), strict=True))
             self._known = self.plan.constants.upload(device)
@@ -156,17 +158,6 @@ class CudaExecutable:
 
     def describe(self) -> str:
         """The plan as text: steps and memory."""
-        lines, plan = [], self.plan
-        for i, step in enumerate(self.steps):
-            kernel = step.kernel
-            size = f"{'x'.join(map(str, kernel.grid))} blocks of {kernel.threads} threads, {kernel.shared} B shared"
-            lines.append(f"{i:4} {step.label} : {', '.join(map(str, step.node.types))}; {size}")
-        mib = 1 / 2**20
-        return "\n".join(
-            [
-                *lines,
-                f"{len(self.steps)} steps, {len(self._loaded)} kernels; {self.device.name}, {self.machine.precision}",
-                f"arena {plan.storage.arena_size * mib:.2f} MiB (largest live set {plan.storage.live_bound * mib:.2f}), "
-                f"constants {plan.constants.nbytes * mib:.2f} MiB, scratch {(plan.zeros + plan.scratch) * mib:.2f} MiB",
-            ]
-        )
+        plan, mib = self.plan, 1 / 2**20
+        text = described([(step.node, step.kernel) for step in self.steps], plan.storage, f"{self.device.name}, {self.machine.precision}")
+        return f"{text}, constants {plan.constants.nbytes * mib:.2f} MiB, scratch {(plan.zeros + plan.scratch) * mib:.2f} MiB"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...engine.backend import MachineCode
+from ...engine.debug import dump, dump_each
 from ...engine.graph import Graph
 from ..common.nest_concats import nest_concats
 from .architecture import ARCHITECTURES, architecture
@@ -15,7 +16,7 @@ from .cubin import Cubin, compile_kernels
 from .kernel import Kernel, Machine
 from .layout import assign_layouts
 from .nvrtc import nvrtc
-from .plan import arranged
+from .plan import arranged, described
 
 COLUMNS = ("architecture", "kernel", "steps", "threads", "registers", "shared", "spilled", "exceeds")
 
@@ -33,7 +34,10 @@ def compile_for(graph: Graph, machines: Sequence[Machine]) -> MachineCode:
     graph = assign_layouts(nest_concats(graph))
     for machine in machines:
         name = machine.architecture.name
-        uses = Counter(call.kernel for _, call in arranged(graph, machine)[1])
+        storage, calls = arranged(graph, machine)
+        dump(described([(node, call.kernel) for node, call in calls], storage, f"{name}, {machine.precision}"), f"plan_{name}", level=3)
+        uses = Counter(call.kernel for _, call in calls)
+        dump_each(((kernel.name, kernel.source()) for kernel in uses), level=4)
         cubins = compile_kernels(list(uses), machine.architecture)
         files |= {f"{name}/{cubin.kernel.name}.cubin": cubin.code for cubin in cubins}
         report[name] = {cubin.kernel.name: _described(cubin, uses) for cubin in cubins}

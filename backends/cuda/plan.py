@@ -32,9 +32,24 @@ class Step:
 
     @property
     def label(self) -> str:
-        """How a step is named in tables: operator, kernel, names in the user's model."""
-        origin = ", ".join(self.node.origin[:3]) + (", ..." if len(self.node.origin) > 3 else "")
-        return f"{self.node.opname} [{self.kernel.family}] {origin}".rstrip()
+        """How a step is named in tables."""
+        return label(self.node, self.kernel)
+
+
+def label(node: Node, kernel: Kernel) -> str:
+    """Operator, kernel, names in the user's model."""
+    origin = ", ".join(node.origin[:3]) + (", ..." if len(node.origin) > 3 else "")
+    return f"{node.opname} [{kernel.family}] {origin}".rstrip()
+
+
+def described(steps: Sequence[tuple[Node, Kernel]], storage: Storage, where: str) -> str:
+    """Steps and the memory of their values as text; the last line may go on."""
+    lines, mib = [], 1 / 2**20
+    for i, (node, kernel) in enumerate(steps):
+        size = f"{'x'.join(map(str, kernel.grid))} blocks of {kernel.threads} threads, {kernel.shared} B shared"
+        lines.append(f"{i:4} {label(node, kernel)} : {', '.join(map(str, node.types))}; {size}")
+    lines.append(f"{len(steps)} steps, {len({kernel for _, kernel in steps})} kernels; {where}")
+    return "\n".join([*lines, f"arena {storage.arena_size * mib:.2f} MiB (largest live set {storage.live_bound * mib:.2f})"])
 
 
 class Plan:

@@ -9,7 +9,7 @@ from typing import IO
 
 from .. import plugins
 from ..backend import CrossCompiling, MachineCode, Options
-from ..compiler import compile, load_source, optimize
+from ..compiler import compile, load_source, optimize, stage
 from ..errors import ModelError
 from . import console
 from .arguments import add_compilation, add_model, add_pictures, names, shapes
@@ -69,7 +69,8 @@ def cross_compile(kind: object, arguments: argparse.Namespace) -> int:
         source = load_source(model_of(arguments))
         graph = optimize(source.graph(require_shapes(source, shapes(arguments)), {}), arguments.passes)
         options = Options(arguments.threads, arguments.accuracy, arguments.precision)
-        code = kind.machine_code(graph, arguments.arch, options)
+        with stage("backend"):
+            code = kind.machine_code(graph, arguments.arch, options)
         write(target, lambda file: fill_archive(file, code))
     console.table(code.columns, code.rows)
     return 0
