@@ -8,7 +8,7 @@ from .cuda import cuda
 
 
 class cuda_emulated(cuda):  # noqa: N801 - a plug-in is found by its name
-    """target: the architecture to imitate, "sm_90" by default."""
+    """target: the architecture to imitate, "sm_90" by default. Needs the compiler g++."""
 
     name = "cuda-emulated"
 
@@ -16,5 +16,8 @@ class cuda_emulated(cuda):  # noqa: N801 - a plug-in is found by its name
         """See cuda."""
         from .cuda.architecture import architecture
         from .cuda.device import EmulatedDevice
+        from .cuda.emulator.build import compiler
 
-        return EmulatedDevice(architecture(target or "sm_90").name)
+        device = EmulatedDevice(architecture(target or "sm_90").name)
+        compiler()  # whoever has none is told before a model is read
+        return device

@@ -184,6 +184,7 @@ def test_every_precision_of_a_gpu_agrees(precision: str, rng: np.random.Generato
     assert max(d.largest for d in verdict.differences) > 1e-5, "it is another precision"
 
 
+@needs_compiler
 def test_errors_are_those_of_precisions() -> None:
     assert set(ERRORS) < set(PRECISIONS.values()) and load_backend("cuda_emulated").error == 0  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
+import os
 import pathlib
+import re
 import shutil
 import signal
 import threading
 
 import numpy as np
 import pytest
+from command_line import Command
 from cuda_harness import TextKernel, needs_compiler, run_kernel
 
 from tilewright.backends.cuda.architecture import ARCHITECTURES
@@ -158,7 +163,63 @@ def test_callers_on_several_threads() -> None:
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(MachineError, match=r"needs the compiler g\+\+, which is not on PATH"):
-        build._compiler.__wrapped__()
+        build.compiler.__wrapped__()
+
+
+def pretended(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """From here on g++ is this, in the shell's words."""
+    (folder / "g++").write_text(script)
+    (folder / "g++").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(build, "compiler", functools.cache(build.compiler.__wrapped__))
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("#!/bin/sh\necho broken >&2; exit 1\n", r"g\+\+ --version` failed: broken"),
+        ("#!/bin/sh\nexit 7\n", "failed: exit code 7"),
+        ("#!/bin/sh\nkill -9 $$\n", "killed by signal 9"),
+        ("#!/no/such/shell\n", "cannot make or load a library .*: No such file"),
+        ("\0no program", "Exec format error"),
+    ],
+)
+def test_a_compiler_that_does_not_run(
+    script: str, said: str, cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended(tmp_path, monkeypatch, script)
+    with pytest.raises(MachineError, match=said):
+        build.compiler()
+    ending = cli("list", "backends")
+    assert ending.code == 0 and re.search(rf"^cuda_emulated +not here: .*{said}", ending.out, re.MULTILINE)
+    assert cli("run", "lenet5", "--random", "--backend", "cuda-emulated").code == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "/usr/bin/ld: final link failed: No space left on device",
+        "g++: fatal error: Killed signal terminated program cc1plus",
+        "g++: fatal error: cannot execute 'cc1plus': execvp: No such file or directory",
+        "cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes",
+    ],
+)
+def test_a_machine_that_is_at_fault(said: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the compiler says then is no bug of ours, and whoever reads it is told where the space is missing."""
+    pretended(tmp_path, monkeypatch, f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "{said}" >&2; exit 1\n')
+    with knobs(cache_dir="off"), pytest.raises(MachineError, match=re.escape(said)) as caught:
+        build.kernel_libraries([TextKernel((Y,), "y[0] = 4;")])
+    assert ("see TMPDIR" in str(caught.value)) == ("space" in said)
+
+
+def test_no_room_for_a_library(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pretended(tmp_path, monkeypatch, "#!/bin/sh\nexit 0\n")
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with knobs(cache_dir="off"), pytest.raises(MachineError, match=r"TMPDIR\): No space left on device"):
+        build.kernel_libraries([TextKernel((Y,), "y[0] = 5;")])
 
 
 @needs_compiler

@@ -132,6 +132,7 @@ def test_given_arrays_are_filled(rng: np.random.Generator) -> None:
     assert not any(executable.profile_alone(given, (Conv,), 2))
 
 
+@needs_compiler
 def test_everything_without_a_kernel_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x = Input(name="x", shape=(1, 3, 8, 8))
     weight = Constant(np.zeros((4, 3, 3, 3), np.float32))
@@ -146,6 +147,7 @@ def test_everything_without_a_kernel_is_said_at_once(monkeypatch: pytest.MonkeyP
     assert "conv (stem)" in text and "conv (side)" in text and "exp of int32" in text and "backend='cpu'" in text
 
 
+@needs_compiler
 def test_options_that_are_refused() -> None:
     with pytest.raises(ModelError, match="precision='int3'"):
         cuda_emulated(Options(precision="int3"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,9 @@ FLAGS = ("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-c
 MACHINE_FLAGS = ("-O2",)
 KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
 """A misaligned access, an index outside an array of known size, or a full stack ends in a signal that the machine reports."""
+FULL = ("No space left", "quota exceeded")
+OUT_OF_ORDER = (*FULL, "cannot execute", "signal terminated program", "out of memory", "Cannot allocate", "memory exhausted")
+"""What the compiler says where the machine is at fault, and not the text."""
 NEEDED = ("avx2", "fma", "f16c")
 """What an x86-64 processor must have for the instructions that make emulated products and float16 fast."""
 
@@ -54,22 +58,23 @@ def _own(name: str) -> str:
 
 
 def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
-    compiler, everything = _compiler(), [*FLAGS, *_processor_flags(), *flags]
-    key = "\n".join(["emulated 1", compiler[1], *everything, _own("machine.h"), _own("stacks.h"), source])
+    path, version = compiler()
+    everything = [*FLAGS, *_processor_flags(), *flags]
+    key = "\n".join(["emulated 1", version, *everything, _own("machine.h"), _own("stacks.h"), source])
     with _lock:
         if key in _loaded:
             return _loaded[key]
     cache = open_cache()
     code = cache.get(key) if cache is not None else None
-    with tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
-        path = Path(folder, "kernel.so")
+    with _as_machine_error(), tempfile.TemporaryDirectory(prefix="tilewright-") as folder:
+        file = Path(folder, "kernel.so")
         if code is not None:
-            path.write_bytes(code)
+            file.write_bytes(code)
         else:
-            _compile([compiler[0], *everything], source, path)
+            _compile([path, *everything], source, file)
             if cache is not None:
-                cache.put(key, path.read_bytes())
-        library = ctypes.CDLL(str(path))
+                cache.put(key, file.read_bytes())
+        library = ctypes.CDLL(str(file))
     with _lock:
         return _loaded.setdefault(key, library)
 
@@ -77,18 +82,47 @@ def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
 def _compile(command: list[str], source: str, result: Path) -> None:
     place = result.with_suffix(".cpp")
     place.write_text(source, encoding="utf-8")
-    done = subprocess.run([*command, f"-I{FOLDER}", str(place), "-o", str(result)], capture_output=True, text=True)
+    done = _run(*command, f"-I{FOLDER}", str(place), "-o", str(result))
     if done.returncode:
         raise CompilerBug(f"generated CUDA text does not compile as C++:\n{done.stderr}\n{source}")
 
 
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    """The compiler, its messages in English. Raises MachineError where it does not get to the end by no fault of the text."""
+    english = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=english)
+    reason = next((line.strip() for line in done.stderr.splitlines() if any(text in line for text in OUT_OF_ORDER)), "")
+    if done.returncode < 0:
+        reason = f"{command[0]} was killed by signal {-done.returncode}"
+    if done.returncode and reason:
+        where = f"; it writes to {tempfile.gettempdir()} (see TMPDIR)" if any(text in reason for text in FULL) else ""
+        raise MachineError(f"emulating CUDA kernels: the compiler failed: {reason}{where}")
+    return done
+
+
+@contextlib.contextmanager
+def _as_machine_error() -> Iterator[None]:
+    """What the system refuses while a library is made and loaded, in clear words."""
+    try:
+        yield
+    except MachineError:
+        raise
+    except OSError as error:
+        where = f"in {tempfile.gettempdir()} (see TMPDIR)"
+        raise MachineError(f"emulating CUDA kernels: cannot make or load a library {where}: {error.strerror or error}") from error
+
+
 @functools.cache
-def _compiler() -> tuple[str, str]:
-    """(path, version). Raises MachineError where there is none."""
+def compiler() -> tuple[str, str]:
+    """(path, version). Raises MachineError where there is none, or none that runs."""
     path = shutil.which(COMPILER)
     if path is None:
         raise MachineError(f"emulating CUDA kernels needs the compiler {COMPILER}, which is not on PATH (Debian: apt install g++)")
-    return path, subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.partition("\n")[0]
+    with _as_machine_error():
+        done = _run(path, "--version")
+    if done.returncode:
+        raise MachineError(f"emulating CUDA kernels: `{path} --version` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return path, done.stdout.partition("\n")[0]
 
 
 @functools.cache
