@@ -11,6 +11,7 @@ from command_line import Command
 from cuda_harness import needs_nvrtc
 
 from tilewright.backends.cuda import nvrtc
+from tilewright.engine.cli import make_parser
 from tilewright.engine.errors import MachineError
 
 
@@ -40,9 +41,18 @@ def test_an_archive_for_two_architectures(cli: Command, tmp_path: pathlib.Path) 
         assert any("fp16" in name for name in report["architectures"]["sm_90"])
 
 
+@pytest.mark.parametrize(("text", "found"), [("sm_90, sm_80", ("sm_90", "sm_80")), ("all", ("all",)), ("all,sm_90", ("all",))])
+def test_all_is_all_whatever_stands_beside_it(text: str, found: tuple[str, ...]) -> None:
+    arguments = make_parser().parse_args(["compile", "lenet5", "-o", "kernels.zip", "--arch", text])
+    assert arguments.arch == found
+
+
 def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "kernels.zip"
-    assert "expected one of sm_75, sm_80" in wrong(cli, "--backend", "cuda", "--arch", "sm_12", "-o", target)
+    several = wrong(cli, "--backend", "cuda", "--arch", "sm_12,sm_90,nothing", "-o", target)
+    assert "no architecture 'sm_12', 'nothing': expected some of sm_75, sm_80" in several and several.endswith("sm_121, or all\n")
+    for empty in ("", ","):
+        assert f"--arch: expected sm_80,sm_90 or all, got {empty!r}" in wrong(cli, "--backend", "cuda", "--arch", empty, "-o", target)
     assert "sm_75 has no such products; expected 'fp32' or 'fp16'" in wrong(
         cli, "--backend", "cuda", "--arch", "sm_90,sm_75", "--precision", "bf16", "-o", target
     )

@@ -149,18 +149,20 @@ def test_everything_without_a_kernel_is_said_at_once(monkeypatch: pytest.MonkeyP
 
 @needs_compiler
 def test_options_that_are_refused() -> None:
-    with pytest.raises(ModelError, match="precision='int3'"):
+    with pytest.raises(ModelError, match=r"precision='int3': the cuda backend computes in fp32, tf32x3, tf32, bf16, fp16$"):
         cuda_emulated(Options(precision="int3"))
     with pytest.raises(ModelError, match="no such products"):
         cuda_emulated(Options(precision="bf16", target="sm_75"))
     with pytest.raises(ModelError, match="expected one of sm_75"):
         cuda_emulated(Options(target="avx2"))
     assert cuda_emulated(Options(precision="tf32", target="sm_80")).machine.precision == "tf32"
+    for alias, name in (("float32", "fp32"), ("float16", "fp16"), ("bfloat16", "bf16")):
+        assert cuda_emulated(Options(precision=alias)).machine.precision == name
 
 
 def test_both_spellings_of_its_name() -> None:
     x = Input(name="x", shape=(4,))
-    with pytest.raises(ModelError, match="target"):
+    with pytest.raises(ModelError, match="no architecture 'nothing': expected one of sm_75, "):
         tw.compile(graph_of([x], y=region(X + 1, x)), backend="cuda-emulated", target="nothing")
 
 

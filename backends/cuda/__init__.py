@@ -36,13 +36,14 @@ KERNELS: tuple[str, ...] = (
     "recurrent",
 )
 """Modules that register lowerings; the first named is asked first."""
-PRECISIONS = {None: "fp32", "float32": "fp32", **{name: name for name in ("fp32", "tf32x3", "tf32", "fp16", "bf16")}}
+NAMES = ("fp32", "tf32x3", "tf32", "bf16", "fp16")
+PRECISIONS = {**{name: name for name in NAMES}, None: "fp32", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 ERRORS = {"tf32": 2e-3, "fp16": 1e-2, "bf16": 2e-2}
 """See engine.backend.Approximate. It is about three times and more of what was measured on six networks of the zoo."""
 
 
 class cuda:  # noqa: N801 - a plug-in is found by its name
-    """Compiles graphs for this machine's GPU. precision: None or "fp32", "tf32x3", "tf32", "fp16", "bf16"."""
+    """Compiles graphs for this machine's GPU. precision: None or "fp32", "tf32x3", "tf32", "fp16", "bf16"; "float16" is "fp16"."""
 
     name = "cuda"
 
@@ -88,10 +89,12 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
     @staticmethod
     def machine_code(graph: Graph, architectures: Sequence[str], options: Options) -> MachineCode:
         """See engine.backend.CrossCompiling. Raises MachineError without NVRTC."""
-        from .architecture import architecture
+        from .architecture import ARCHITECTURES, architecture
         from .machine_code import architectures_of, compile_for
 
         load_kernels(options)
+        if unknown := [name for name in architectures if name not in (*ARCHITECTURES, "all")]:
+            raise ModelError(f"no architecture {', '.join(map(repr, unknown))}: expected some of {', '.join(ARCHITECTURES)}, or all")
         precision = PRECISIONS[options.precision]
         machines = [machine_for(architecture(name), options) for name in architectures_of(architectures, precision)]
         return compile_for(in_precision(graph, precision), machines)
@@ -100,7 +103,7 @@ class cuda:  # noqa: N801 - a plug-in is found by its name
 def load_kernels(options: Options) -> None:
     """Register the lowerings. Raises ModelError for a precision that no architecture has."""
     if options.precision not in PRECISIONS:
-        raise ModelError(f"precision={options.precision!r}: the cuda backend computes in {', '.join(filter(None, PRECISIONS))}")
+        raise ModelError(f"precision={options.precision!r}: the cuda backend computes in {', '.join(NAMES)}")
     for module in KERNELS:
         importlib.import_module(f".{module}", __name__)
 

@@ -100,5 +100,5 @@ what microbenchmarks measured on a T4, an A100, an RTX 4090 and an H100, and gue
 def architecture(name: str) -> Architecture:
     """The architecture of this name. Raises ModelError for one that is not in the table."""
     if name not in ARCHITECTURES:
-        raise ModelError(f"target={name!r}: expected one of {', '.join(ARCHITECTURES)}")
+        raise ModelError(f"no architecture {name!r}: expected one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]

@@ -136,6 +136,17 @@ def _numbers(text: str) -> tuple[float, ...]:
 @_reader("names like onnxruntime,openvino")
 def names(text: str) -> tuple[str, ...]:
     """`a, b` is (a, b)."""
+    return _split(text)
+
+
+@_reader("sm_80,sm_90 or all")
+def architectures(text: str) -> tuple[str, ...]:
+    """As `names`; what is named beside all is among all."""
+    found = _split(text)
+    return ("all",) if "all" in found else found
+
+
+def _split(text: str) -> tuple[str, ...]:
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if not found:
         raise ValueError

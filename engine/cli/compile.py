@@ -12,7 +12,7 @@ from ..backend import CrossCompiling, MachineCode, Options
 from ..compiler import compile, load_source, optimize, stage
 from ..errors import ModelError
 from . import console
-from .arguments import add_compilation, add_model, add_pictures, names, shapes
+from .arguments import add_compilation, add_model, add_pictures, architectures, shapes
 from .files import checked_target, write
 from .inputs import require_shapes
 from .model import model_of
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to write: FILE.tw, with --arch FILE.zip")
     how = "with --backend cuda: write the machine code of all kernels for these GPUs, as sm_80,sm_90 or all, and what each kernel uses"
-    parser.add_argument("--arch", type=names, metavar="A,B,...", help=how)
+    parser.add_argument("--arch", type=architectures, metavar="A,B,...", help=how)
     add_compilation(parser)
     add_pictures(parser)
 
