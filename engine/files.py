@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import tempfile
@@ -26,7 +27,23 @@ def write(path: pathlib.Path, fill: Callable[[IO[bytes]], Any]) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise MachineError(f"cannot write {str(path)!r}: {error}") from error
+        raise _not_written(path, error) from error
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raise the MachineError that `write` would end in, as far as it can be known before there is anything to write."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: pathlib.Path, error: OSError) -> MachineError:
+    """In words that name the file that the user asked for, not the temporary one."""
+    return MachineError(f"cannot write {str(path)!r}: {error.strerror or error}")
 
 
 def _umask() -> int:

@@ -14,7 +14,7 @@ from command_line import REFERENCE, ROOT, Command, assert_wrong_input
 
 import tilewright as tw
 from tilewright.engine import classification as scoring
-from tilewright.engine import plugins
+from tilewright.engine import compiler, plugins
 from tilewright.engine.cli import classification, console, files
 from tilewright.engine.errors import CompilerBug, MachineError, ModelError
 
@@ -112,6 +112,46 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: pathlib.Path) -> None:
     assert target.read_bytes() == before and list(tmp_path.iterdir()) == [target]
     with pytest.raises(MachineError, match="cannot write"):
         files.write_arrays(tmp_path / "absent" / "out.npz", {})
+
+
+def unwritable(folder: pathlib.Path) -> pathlib.Path:
+    """A folder in which nobody may make files; permissions do not hinder the superuser."""
+    if os.name == "posix" and os.geteuid() == 0:
+        return pathlib.Path("/proc")
+    folder.mkdir(mode=0o555)
+    return folder
+
+
+@pytest.mark.parametrize("what", ["a folder", "in a folder that cannot be written"])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("out.npz", ("run", "lenet5", "--random", "--output")),
+        ("out.tw", ("compile", "lenet5", "-o")),
+        ("out.zip", ("compile", "lenet5", "--backend", "cuda", "--arch", "sm_90", "-o")),
+        ("out.onnx", ("export", "lenet5")),
+    ],
+)
+def test_a_target_is_refused_before_the_work(
+    what: str, name: str, command: tuple[str, ...], cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object) -> None:
+        raise AssertionError("the model was read")
+
+    monkeypatch.setattr(compiler, "named_model", too_late)
+    target = tmp_path / name if what == "a folder" else unwritable(tmp_path / "locked") / name
+    if what == "a folder":
+        target.mkdir()
+    ending = cli(*command, target)
+    assert_wrong_input(ending, f"cannot write {str(target)!r}: ")
+    assert f".{name}." not in ending.err and list(tmp_path.rglob("*.*")) == ([target] if what == "a folder" else [])
+
+
+def test_messages_name_the_file_that_was_asked_for(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "out.npz").mkdir()
+    with pytest.raises(MachineError, match=r"cannot write '.*/out\.npz': [A-Z][a-z ]+$"):
+        files.write_arrays(tmp_path / "out.npz", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
 
 def test_scores_become_probabilities(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:

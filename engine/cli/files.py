@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import ModelError
+from ..files import check_writable
 from ..files import write as write
 
 
@@ -20,6 +21,7 @@ def checked_target(text: str, suffix: str) -> pathlib.Path:
         raise ModelError(f"expected a file name that ends in {suffix}, got {text!r}")
     if not path.parent.is_dir():
         raise ModelError(f"cannot write {text!r}: there is no folder {str(path.parent)!r}")
+    check_writable(path)
     return path
 
 
