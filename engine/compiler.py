@@ -57,7 +57,7 @@ def compile(
         return executable
 
     source = load_source(model)
-    return Session(source, build, shapes, owns_source=source is not model)
+    return Session(source, build, shapes, owns_source=source is not model, backend=machine)
 
 
 def tune_seconds(tune: bool | float) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import plugins
-from .backend import Executable, Storable
+from .backend import CrossCompiling, Executable, Storable
 from .errors import ModelError, UnsupportedError
 from .graph import Graph
 from .session import Session
@@ -31,7 +31,7 @@ def save_session(session: Session, path: str | os.PathLike[str]) -> None:
     stored = []
     for executable in plans.values():
         if not isinstance(executable, Storable):
-            raise UnsupportedError("only what the cpu backend has compiled can be saved; a session that was opened is a file already")
+            raise UnsupportedError(_why_not(session))
         stored.append(executable.stored())
     header = {
         "tilewright": _version(),
@@ -43,6 +43,14 @@ def save_session(session: Session, path: str | os.PathLike[str]) -> None:
         "explained": session.explain(),
     }
     save(path, header, stored)
+
+
+def _why_not(session: Session) -> str:
+    """Whose plans cannot be saved, and what can be kept instead."""
+    if isinstance(session.backend, CrossCompiling):
+        how = f"`tilewright compile MODEL --backend {session.backend.name} --arch all -o FILE.zip` keeps its kernels"
+        return f"a compiled model of the {session.backend.name} backend cannot be saved; {how}"
+    return "only what the cpu backend has compiled can be saved; a session that was opened is a file already"
 
 
 def open_session(path: str | os.PathLike[str], verify: bool = False) -> Session:

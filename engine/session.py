@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import DeviceArray, Executable, OnDevice, result_types
+from .backend import Backend, DeviceArray, Executable, OnDevice, result_types
 from .errors import ModelError
 from .graph import Graph
 from .rewrite import Report
@@ -46,11 +46,12 @@ class Session:
         *,
         owns_source: bool = False,
         plans: Mapping[Any, Executable] | None = None,
+        backend: Backend | None = None,
     ) -> None:
         """owns_source: nobody else makes graphs of the source, so that its weights may go once no more plans can be asked for.
-        plans: those there are already; then none is made in advance.
+        plans: those there are already; then none is made in advance. backend: who makes the others.
         """
-        self.source, self._build, self._owns_source = source, build, owns_source
+        self.source, self.backend, self._build, self._owns_source = source, backend, build, owns_source
         self.report = Report()
         self._plans: OrderedDict[Any, Executable] = OrderedDict(plans or {})
         self._needs_values: frozenset[str] = frozenset()

@@ -8,8 +8,9 @@ import zipfile
 
 import pytest
 from command_line import Command
-from cuda_harness import needs_nvrtc
+from cuda_harness import needs_compiler, needs_nvrtc
 
+import tilewright as tw
 from tilewright.backends.cuda import nvrtc
 from tilewright.engine.cli import make_parser
 from tilewright.engine.errors import MachineError
@@ -45,6 +46,16 @@ def test_an_archive_for_two_architectures(cli: Command, tmp_path: pathlib.Path) 
 def test_all_is_all_whatever_stands_beside_it(text: str, found: tuple[str, ...]) -> None:
     arguments = make_parser().parse_args(["compile", "lenet5", "-o", "kernels.zip", "--arch", text])
     assert arguments.arch == found
+
+
+@needs_compiler
+def test_who_cannot_save_a_session_says_what_can_be_kept(tmp_path: pathlib.Path) -> None:
+    how = "`tilewright compile MODEL --backend cuda-emulated --arch all -o FILE.zip` keeps its kernels"
+    with pytest.raises(tw.UnsupportedError, match=f"of the cuda-emulated backend cannot be saved; {how}"):
+        tw.compile("lenet5", backend="cuda_emulated").save(tmp_path / "model.tw")
+    with pytest.raises(tw.UnsupportedError, match="only what the cpu backend has compiled can be saved"):
+        tw.compile("lenet5", backend="reference").save(tmp_path / "model.tw")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_refused(cli: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
