@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shlex
 import sys
 
 import numpy as np
+import onnx.parser
 import pytest
 from command_line import REAL_MODELS, REFERENCE, Command, assert_wrong_input
 from PIL import Image
@@ -54,6 +56,18 @@ def test_random_inputs_depend_on_the_seed_alone(cli: Command) -> None:
 def test_open_dimensions(cli: Command) -> None:
     ending = cli("run", "resnet18", "--random", "--shape", "image=2x3x33x40", *REFERENCE)
     assert ending.code == 0 and "f32[2,1000]" in ending.out
+
+
+@pytest.mark.parametrize("name", ["x", "the input"])
+def test_what_open_dimensions_ask_for_can_be_pasted(name: str, cli: Command, tmp_path: pathlib.Path) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]>'
+    model = onnx.parser.parse_model(f"{head} g (float[batch_size,3,h] x) => (float[batch_size,3,h] y) {{ y = Relu(x) }}")
+    model.graph.input[0].name = model.graph.node[0].input[0] = name
+    onnx.save(model, tmp_path / "open.onnx")
+    ending = cli("run", tmp_path / "open.onnx", "--random", *REFERENCE)
+    assert_wrong_input(ending, "[batch_size,3,h]", "=1x3x1")
+    hint = shlex.split(ending.err.partition("fix them with ")[2])
+    assert "f32[1,3,1]" in cli("run", tmp_path / "open.onnx", "--random", *hint, *REFERENCE).out
 
 
 def test_repeat_prints_a_median(cli: Command, digit_file: pathlib.Path) -> None:

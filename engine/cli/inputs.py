@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,5 +135,6 @@ def _pick(content: Mapping[str, np.ndarray], name: str, path: str) -> np.ndarray
 
 
 def _shape_option(spec: InputSpec) -> str:
-    """An example to copy: open dimensions spelled as they are declared."""
-    return f"--shape {spec.name}={'x'.join('N' if d is None else str(d) for d in spec.shape)}"
+    """An example to paste: open dimensions are 1."""
+    sizes = "x".join(str(d) if isinstance(d, int) else "1" for d in spec.shape)
+    return f"--shape {shlex.quote(f'{spec.name}={sizes}')}"
