@@ -96,7 +96,9 @@ def test_pictures_make_a_batch_and_are_classified(cli: Command, rng: np.random.G
     [
         (["run", "lenet5"], ["no data for image: f32[batch,1,28,28]", "--input", "--image", "--random"]),
         (["run"], ["required: MODEL"]),
-        (["walk", "lenet5"], ["invalid choice: 'walk'"]),
+        (["walk", "lenet5"], ["invalid choice: 'walk'", "see `tilewright --help`"]),
+        (["bench", "lenet5", "--backend", "cuda"], ["unrecognized arguments: --backend cuda; see `tilewright bench --help`"]),
+        (["--quiet", "list", "ops"], ["unrecognized arguments: --quiet; see `tilewright --help`"]),
         (["run", "nothing"], ["no 'nothing' among the models: alexnet", "lenet5"]),
         (["run", "mobilenet2"], ["no 'mobilenet2' among the models (is it mobilenet_v2 or "]),
         (["run", "lenet5", "--random", "--backend", "abacus"], ["no 'abacus' among the backends", "reference"]),

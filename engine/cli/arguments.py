@@ -15,6 +15,13 @@ from ..images import LAYOUTS, ORDERS, Preprocessing
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are ModelErrors, so that they end like every other wrong input."""
 
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        """None are unknown: what a command does not know is refused by its own parser, whose help it should know."""
+        found, unknown = super().parse_known_args(*given, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         raise ModelError(f"{message}; see `{self.prog} --help`")
 
