@@ -166,6 +166,13 @@ def test_show_prints_both_graphs_costs_and_plan(cli: Command) -> None:
     assert 0 < after < before
 
 
+def test_show_says_first_that_there_is_no_such_backend_here(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    ending = cli("show", "lenet5", "--backend", "onnxruntime")
+    assert_wrong_input(ending, "pip install")
+    assert not ending.out
+
+
 def test_show_stops_where_it_is_told(cli: Command) -> None:
     none = cli("show", "lenet5", "--passes", "", *REFERENCE)
     some = cli("show", "lenet5", "--passes", "fold_constants,fuse_activation", "--stop-after", "fold_constants", *REFERENCE)

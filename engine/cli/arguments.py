@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..backend import ACCURACIES
-from ..compiler import default_passes
+from .. import plugins
+from ..backend import ACCURACIES, Backend, Options
+from ..compiler import default_passes, tune_seconds
 from ..errors import ModelError
 from ..images import LAYOUTS, ORDERS, Preprocessing
 
@@ -92,6 +93,12 @@ def preprocessing(arguments: argparse.Namespace) -> Preprocessing:
     """The options about pictures as the engine takes them."""
     names = ("resize_short", "resize", "crop", "order", "scale", "mean", "std", "layout")
     return Preprocessing(**{name: getattr(arguments, name) for name in names})
+
+
+def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
+    """The backend that the command line asks for, with this number of threads."""
+    options = Options(threads, arguments.accuracy, arguments.precision, tune=tune_seconds(arguments.tune))
+    return plugins.load("backends", arguments.backend)(options)
 
 
 def shapes(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:

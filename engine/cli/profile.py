@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import plugins
-from ..backend import Backend, Executable, Itemized, Measurable, Options
-from ..compiler import load_source, optimize, resolve_passes, tune_seconds
+from ..backend import Executable, Itemized, Measurable
+from ..compiler import load_source, optimize, resolve_passes
 from ..graph import Graph
 from ..profiling import FAIR, WORTH, Profile, Row, measure, measure_runs, memory_rate, rows, totals
 from ..rest import warning
 from ..source import specialize
 from . import console
-from .arguments import add_compilation, add_inputs, add_model, positive
+from .arguments import add_compilation, add_inputs, add_model, make_backend, positive
 from .inputs import gather, wants_inputs
 from .model import model_of
 from .opening import add_verification, opened
@@ -60,12 +59,6 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         print_unmeasured(executable, arrays, arguments)
     return 0
-
-
-def make_backend(arguments: argparse.Namespace, threads: int | None) -> Backend:
-    """The backend that the command line asks for, with this number of threads."""
-    options = Options(threads, arguments.accuracy, arguments.precision, tune=tune_seconds(arguments.tune))
-    return plugins.load("backends", arguments.backend)(options)
 
 
 def print_measured(

@@ -13,7 +13,7 @@ from ..profiling import moved_bytes
 from ..rewrite import Pass, Report
 from ..source import NeedsValues, Source, specialize
 from . import console
-from .arguments import add_compilation, add_inputs, add_model, shapes
+from .arguments import add_compilation, add_inputs, add_model, make_backend, shapes
 from .inputs import gather, require_shapes, wants_inputs
 from .model import model_of
 from .opening import add_verification, opened
@@ -37,6 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.explain:
             console.print_text(session.explain())
         return 0
+    backend = make_backend(arguments, arguments.threads)  # before anything is printed: where there is none, that is all there is to say
     graph = imported(load_source(model_of(arguments)), arguments)
     chain = chosen_passes(arguments)
     report = Report()
@@ -50,16 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
         console.heading("what the passes did and declined")
         console.print_text(str(report))
     console.heading(f"plan of the {arguments.backend} backend")
-    session = compile(
-        optimized,
-        backend=arguments.backend,
-        threads=arguments.threads,
-        passes=[],
-        accuracy=arguments.accuracy,
-        precision=arguments.precision,
-        tune=arguments.tune,
-    )
-    console.print_text(session.plan)
+    console.print_text(compile(optimized, backend=backend, passes=[]).plan)
     return 0
 
 
