@@ -6,6 +6,7 @@ import json
 import pathlib
 import zipfile
 
+import onnx.parser
 import pytest
 from command_line import Command
 from cuda_harness import needs_compiler, needs_nvrtc
@@ -46,6 +47,16 @@ def test_an_archive_for_two_architectures(cli: Command, tmp_path: pathlib.Path) 
 def test_all_is_all_whatever_stands_beside_it(text: str, found: tuple[str, ...]) -> None:
     arguments = make_parser().parse_args(["compile", "lenet5", "-o", "kernels.zip", "--arch", text])
     assert arguments.arch == found
+
+
+@needs_nvrtc
+def test_a_network_without_kernels(cli: Command, tmp_path: pathlib.Path) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]>'
+    onnx.save(onnx.parser.parse_model(f"{head} g (float[2,3,4] x) => (float[2,12] y) {{ y = Flatten(x) }}"), tmp_path / "view.onnx")
+    ending = cli("compile", tmp_path / "view.onnx", "--backend", "cuda", "--arch", "sm_80,sm_90", "-o", tmp_path / "kernels.zip")
+    assert ending == (0, "no kernels: only views\n", "")
+    with zipfile.ZipFile(tmp_path / "kernels.zip") as archive:
+        assert archive.namelist() == ["report.json"]
 
 
 @needs_compiler

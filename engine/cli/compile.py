@@ -72,7 +72,7 @@ def cross_compile(kind: object, arguments: argparse.Namespace) -> int:
         with stage("backend"):
             code = kind.machine_code(graph, arguments.arch, options)
         write(target, lambda file: fill_archive(file, code))
-    console.table(code.columns, code.rows)
+    console.table(code.columns, code.rows) if code.rows else print("no kernels: only views")
     return 0
 
 
