@@ -25,6 +25,8 @@ FLAGS = ("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-c
 MACHINE_FLAGS = ("-O2",)
 KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
 """A misaligned access, an index outside an array of known size, or a full stack ends in a signal that the machine reports."""
+KERNEL_LIBRARIES = ("-nostdlib", "-lgcc", "-lm")
+"""That of C++ is not among them: to link it takes as long as to compile a kernel. That of C is in every process."""
 FULL = ("No space left", "quota exceeded")
 OUT_OF_ORDER = (*FULL, "cannot execute", "signal terminated program", "out of memory", "Cannot allocate", "memory exhausted")
 """What the compiler says where the machine is at fault, and not the text."""
@@ -37,13 +39,13 @@ _lock = threading.Lock()
 
 def machine_library() -> ctypes.CDLL:
     """The emulated multiprocessor."""
-    return _library(_own("machine.cpp"), MACHINE_FLAGS)
+    return _library(_own("machine.cpp"), MACHINE_FLAGS, ())
 
 
 def kernel_libraries(kernels: Sequence[Kernel]) -> list[ctypes.CDLL]:
     """One library for each kernel; those that have to be compiled are compiled at the same time."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda kernel: _library(kernel_text(kernel), KERNEL_FLAGS), kernels))
+        return list(pool.map(lambda kernel: _library(kernel_text(kernel), KERNEL_FLAGS, KERNEL_LIBRARIES), kernels))
 
 
 def kernel_text(kernel: Kernel) -> str:
@@ -57,10 +59,10 @@ def _own(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8").replace("#pragma once\n", "")
 
 
-def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
+def _library(source: str, flags: Sequence[str], libraries: Sequence[str]) -> ctypes.CDLL:
     path, version = compiler()
     everything = [*FLAGS, *_processor_flags(), *flags]
-    key = "\n".join(["emulated 1", version, *everything, _own("machine.h"), _own("stacks.h"), source])
+    key = "\n".join(["emulated 1", version, *everything, *libraries, _own("machine.h"), _own("stacks.h"), source])
     with _lock:
         if key in _loaded:
             return _loaded[key]
@@ -71,7 +73,7 @@ def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
         if code is not None:
             file.write_bytes(code)
         else:
-            _compile([path, *everything], source, file)
+            _compile([path, *everything], source, file, libraries)
             if cache is not None:
                 cache.put(key, file.read_bytes())
         library = ctypes.CDLL(str(file))
@@ -79,10 +81,10 @@ def _library(source: str, flags: Sequence[str]) -> ctypes.CDLL:
         return _loaded.setdefault(key, library)
 
 
-def _compile(command: list[str], source: str, result: Path) -> None:
+def _compile(command: Sequence[str], source: str, result: Path, libraries: Sequence[str]) -> None:
     place = result.with_suffix(".cpp")
     place.write_text(source, encoding="utf-8")
-    done = _run(*command, f"-I{FOLDER}", str(place), "-o", str(result))
+    done = _run(*command, f"-I{FOLDER}", str(place), "-o", str(result), *libraries)
     if done.returncode:
         raise CompilerBug(f"generated CUDA text does not compile as C++:\n{done.stderr}\n{source}")
 
