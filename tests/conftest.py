@@ -71,5 +71,5 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`program("gpu")` is the module benchmarks/gpu.py."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module
-    for path in BENCHMARKS.glob("gpu*.py"):
+    for path in BENCHMARKS.glob("*.py"):
         sys.modules.pop(path.stem, None)

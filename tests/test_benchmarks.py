@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pathlib
@@ -17,17 +16,7 @@ from tilewright.engine import plugins
 from tilewright.engine.bench.engines import Task
 from tilewright.models import lenet5
 
-FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
 pytest.importorskip("onnxruntime")
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`program("accuracy")` is the module benchmarks/accuracy.py."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module
-    for path in FOLDER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
