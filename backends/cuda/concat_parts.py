@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from ...engine.graph import Graph, Node
 from ...engine.ops import AveragePool, Concat, Conv, ConvTranspose, MaxPool, Pointwise, Reorder, Resize
-from .elements import MOST_ELEMENTS
-from .gemm_call import unit
+from .elements import MOST_ELEMENTS, unit
 
 READERS = (Conv, ConvTranspose, MaxPool, AveragePool, Pointwise, Concat, Reorder)
 """Operators all of whose kernels take operands by strides."""

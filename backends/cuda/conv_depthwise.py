@@ -12,7 +12,7 @@ import numpy as np
 from ...engine.graph import Constant
 from ...engine.ops import Conv
 from ..common.cuda_expression import memory_type
-from .elements import BLOCKS_EACH, THREADS, WIDEST, FlatKernel, check_size, coordinates, lines, strides_of
+from .elements import BLOCKS_EACH, THREADS, FlatKernel, check_size, coordinates, lines, strides_of, unit
 from .epilogue import Epilogue
 from .kernel import Call, Machine, NoKernel, Parameter, Table, lowers
 from .sliding import Window
@@ -44,7 +44,7 @@ class DepthwiseKernel(FlatKernel):
     @property
     def lanes(self) -> int:
         """Channels of a thread."""
-        return WIDEST // self.window.x.dtype.itemsize
+        return unit(self.window.x.dtype)
 
     @property
     def channels(self) -> int:
@@ -144,7 +144,7 @@ def lower_depthwise(node: Conv, machine: Machine) -> list[Call]:
     if not isinstance(weight, Constant) or x.dtype not in (np.float16, np.float32):
         raise NoKernel("a depthwise convolution with computed weights, or of other numbers than float16 and float32")
     check_size(x, y)
-    lanes = WIDEST // x.dtype.itemsize
+    lanes = unit(x.dtype)
     if x.layout is None or x.dense.layout != y.dense.layout or x.layout.axis != 1 or x.layout.block % lanes:
         raise NoKernel("a depthwise convolution whose channels are not last")
     window, epilogue = Window.of(node), Epilogue.of(node)

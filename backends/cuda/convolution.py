@@ -12,8 +12,8 @@ from ...engine.ops import Conv, ConvTranspose
 from ...engine.tensor import Blocked, TensorType
 from ..common.geometry import adjoint_weight
 from ..common.space import Dimension
-from .elements import strides_of
-from .gemm_call import Operands, Positions, product_call, product_for, unit
+from .elements import strides_of, unit
+from .gemm_call import Operands, Positions, product_call, product_for
 from .gemm_tile import Columns, Gather, Walk
 from .kernel import Call, Machine, NoKernel, lowers
 from .pack import pack_weight, packed_depth

@@ -10,6 +10,8 @@ import dataclasses as dc
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...engine.tensor import TensorType
 from ..common.cuda_expression import memory_type
 from .kernel import Extent, Kernel, NoKernel
@@ -23,6 +25,11 @@ BLOCKS_EACH = 2
 FLAT_BLOCKS = 264
 """The same for all multiprocessors of a large GPU; a small one loses nothing when it runs more and smaller blocks than it needs."""
 THREADS = (256, 128, 64)
+
+
+def unit(dtype: np.dtype) -> int:
+    """Elements that one instruction of a thread moves at most."""
+    return WIDEST // dtype.itemsize
 
 
 def check_size(*kinds: TensorType) -> None:

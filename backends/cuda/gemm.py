@@ -10,7 +10,8 @@ from ...engine.graph import Constant
 from ...engine.ops import MatMul
 from ...engine.tensor import TensorType
 from ..common.space import Dimension
-from .gemm_call import Operands, Positions, product_call, product_for, unit
+from .elements import unit
+from .gemm_call import Operands, Positions, product_call, product_for
 from .gemm_tile import Columns, Gather
 from .kernel import Argument, Call, Machine, NoKernel, lowers
 from .pack import pack_matrix, packed_depth

@@ -14,7 +14,7 @@ from ...engine.ops import Conv, ConvTranspose, MatMul
 from ..common.cuda_expression import unsupported
 from ..common.space import Dimension, broadcast_strides, collapse, physical_strides
 from .conv_implicit_gemm import ImplicitGemmKernel
-from .elements import MOST_ELEMENTS, check_size
+from .elements import MOST_ELEMENTS, check_size, unit
 from .gemm_epilogue import Side
 from .gemm_tile import Columns, Gather
 from .kernel import Address, Argument, Call, Machine, NoKernel, Scratch, Table
@@ -34,11 +34,6 @@ def product_for(node: Node, machine: Machine) -> str:
     if not machine.architecture.supports(product):
         raise NoKernel(f"{machine.architecture.name} has no products in {product}")
     return product
-
-
-def unit(dtype: np.dtype) -> int:
-    """Elements of 16 bytes."""
-    return 16 // dtype.itemsize
 
 
 @dc.dataclass(frozen=True)

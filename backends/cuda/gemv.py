@@ -15,7 +15,7 @@ from ...engine.graph import Constant
 from ...engine.ops import Conv, MatMul
 from ...engine.tensor import TensorType
 from ..common.cuda_expression import loaded, memory_type
-from .elements import BLOCKS_EACH, WIDEST, check_plain, check_size, coordinates, lines
+from .elements import BLOCKS_EACH, check_plain, check_size, coordinates, lines, unit
 from .epilogue import Epilogue
 from .kernel import Call, Extent, Kernel, Machine, NoKernel, Parameter, Table, lowers
 from .lanes import WARP
@@ -53,7 +53,7 @@ class GemvKernel(Kernel):
     @property
     def piece(self) -> int:
         """Elements that a lane reads at once."""
-        return WIDEST // self.x.itemsize
+        return unit(self.x)
 
     @property
     def pieces(self) -> int:
@@ -215,7 +215,7 @@ def flat_weight(weight: np.ndarray, x: TensorType) -> np.ndarray:
 def _call(node: MatMul | Conv, machine: Machine, weight: np.ndarray, rows: int, extents: tuple[int, ...]) -> Call:
     epilogue, dtype = Epilogue.of(node), weight.dtype
     features, depth = epilogue.stored, weight.shape[1]
-    piece = WIDEST // dtype.itemsize
+    piece = unit(dtype)
     per_warp, split = choose(rows, features, -(-depth // piece), machine.architecture.multiprocessors)
     kernel = GemvKernel(dtype, rows, depth, features, per_warp, split, epilogue, extents)
     packed = np.pad(weight, ((0, features - weight.shape[0]), (0, kernel.pieces * piece - depth)))

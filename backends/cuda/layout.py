@@ -35,17 +35,19 @@ from ...engine.tensor import Blocked, TensorType
 from ..common.kinds import kind_of
 from ..common.layouts import Answer, Layout, aligned_layout, assign
 from .conv_stem import MOST_CHANNELS
+from .elements import unit
 
-PIECE = 16
-"""Bytes; every pixel starts at a multiple of it, so that a thread can move so many at a time."""
 Rule = Callable[..., Answer]
 RULES: dict[type[Node], Rule] = {}
 
 
 def channels_last(kind: TensorType) -> Blocked:
-    """The layout of a value of this type and at least three dimensions with its channels, axis 1, innermost."""
-    unit = PIECE // kind.dtype.itemsize
-    return Blocked(1, -(-kind.shape[1] // unit) * unit)
+    """The layout of a value of this type and at least three dimensions with its channels, axis 1, innermost.
+
+    Every pixel starts with what a thread can move at a time.
+    """
+    whole = unit(kind.dtype)
+    return Blocked(1, -(-kind.shape[1] // whole) * whole)
 
 
 def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:
