@@ -66,9 +66,14 @@ class TensorType:
         return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
     @property
+    def is_dense(self) -> bool:
+        """Whether the value has an array of its own."""
+        return not (self.layout and self.layout.pitch)
+
+    @property
     def dense(self) -> TensorType:
         """The same value in an array of its own."""
-        return dc.replace(self, layout=self.layout.dense) if self.layout else self
+        return self if self.is_dense or not self.layout else dc.replace(self, layout=self.layout.dense)
 
     @property
     def nbytes(self) -> int:

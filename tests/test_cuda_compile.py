@@ -110,6 +110,14 @@ def test_kernels_compiled_at_the_same_time_are_the_same() -> None:
 
 
 @needs_nvrtc
+def test_one_that_does_not_compile_keeps_no_other_from_it(tmp_path: pathlib.Path) -> None:
+    good = [TextKernel((X, Y), f"y[0] = {n};") for n in range(5)]
+    with knobs(cache_dir=str(tmp_path)), pytest.raises(CompilerBug):
+        compile_kernels([TextKernel((X, Y), "nonsense;"), *good], ARCHITECTURES["sm_90"])
+    assert len(list(tmp_path.glob("*.o"))) == len(good)
+
+
+@needs_nvrtc
 def test_text_that_does_not_compile_is_our_bug() -> None:
     with pytest.raises(CompilerBug, match=r"(?s)does not compile for sm_90.*kernel\(\d\).*nonsense"):
         compile_kernel(TextKernel((X, Y), "y[0] = nonsense;"), ARCHITECTURES["sm_90"])
@@ -132,7 +140,7 @@ def test_a_compiler_that_is_newer_than_the_driver(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(nvrtc.Nvrtc, "version", property(lambda self: f"{self._library[-2:]}.4"))
     choose = nvrtc.nvrtc.__wrapped__
     assert [choose(driver).version for driver in (None, 13, 12, 14)] == ["13.4", "13.4", "12.4", "13.4"]
-    with pytest.raises(MachineError, match=r"NVRTC 12\.4 makes .* CUDA 11, does not run: take a newer driver"):
+    with pytest.raises(MachineError, match=r"NVRTC 13\.4 makes .* CUDA 11, does not run: take a newer driver"):
         choose(11)
     wheels.pop()
     with pytest.raises(MachineError, match=r'NVRTC 13\.4 .* pip install "tilewright\[cuda12\]", or take a newer driver'):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from fake_cupy import FakeCupy
 from fake_cupy_memory import Array, BothProtocols, OnlyDlpack
 
 import tilewright as tw
+from tilewright.backends.cuda import cupy_device
 from tilewright.backends.cuda.conv_implicit_gemm import ImplicitGemmKernel
 from tilewright.backends.cuda.cupy_device import CupyDevice
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
@@ -240,6 +243,16 @@ def test_a_plan_keeps_no_weights_here(cupy: FakeCupy) -> None:
     session = tw.compile(lenet5, backend="cuda")
     held = [n for n in session.graph if isinstance(n, Constant) and n.type.nbytes >= 1024 and "data" in vars(n)]
     assert str(session.graph) and not held and not session.executable.plan.constants._contents  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_machine_code_that_cannot_be_written(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that somebody removed is made again; where that cannot be, the machine is at fault."""
+    session = tw.compile(two_steps(), backend="cuda", passes=[])
+    shutil.rmtree(cupy_device._folder().name)
+    assert tw.compile(two_steps(), backend="cuda", passes=[]).plan == session.plan
+    monkeypatch.setattr(cupy_device, "_folder", lambda: types.SimpleNamespace(name="/dev/null/folder"))
+    with pytest.raises(MachineError, match="cannot write machine code in"):
+        tw.compile(two_steps(), backend="cuda", passes=[])
 
 
 def test_a_session_on_a_gpu_is_not_saved(cupy: FakeCupy, tmp_path: object) -> None:

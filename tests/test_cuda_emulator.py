@@ -223,6 +223,12 @@ def test_no_room_for_a_library(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
 
 
 @needs_compiler
+def test_functions_that_are_not_there_are_our_bug() -> None:
+    """What a GPU does not have, the emulator does not have from the library of C++ either."""
+    with pytest.raises(CompilerBug, match=r"(?s)does not compile as C\+\+.*undefined reference"):
+        build.kernel_libraries([TextKernel((Y,), "y[0] = *new float[threadIdx.x];")])
+
+
 def test_text_that_does_not_compile_is_our_bug() -> None:
     with pytest.raises(CompilerBug, match=r"(?s)nonsense.*not declared"):
         run_kernel(TextKernel((X, Y), "y[0] = nonsense;"), {"x": np.zeros(1, F4), "y": np.zeros(1, F4)})

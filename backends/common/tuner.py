@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses as dc
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...engine.debug import report
-from ...engine.errors import CompilerBug, MachineError
+from ...engine.errors import CompilerBug, MachineError, MachineWarning
 from ...engine.graph import Node
 from .choice_store import ChoiceStore
 from .choices import Kept, Question, Schedules
@@ -90,7 +91,7 @@ class Tuner:
     def _screen(self, layer: Layer, known: Kept, question: Question, end: float) -> list[_Trial]:
         """Candidates at a glance, until there is no time for another one like the last; only the best stay in memory.
 
-        One that the machine refuses is none.
+        One that the machine refuses is none, with a warning.
         """
         found, cost = list[_Trial](), 0.0
         for candidate in question.candidates:
@@ -100,7 +101,7 @@ class Tuner:
             try:
                 found.append(self._glance(candidate, layer.build(known.having(question, candidate))))
             except (CompilerBug, MachineError) as error:
-                report(f"{layer.name}: {candidate} is left out: {error}")
+                warnings.warn(f"tuning {layer.name} leaves {candidate} out: {error}", MachineWarning, stacklevel=2)
             found = sorted(found, key=lambda trial: trial.seconds)[:FINALISTS]
             cost = self._clock() - start
         return found

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 
 from ...engine.graph import Graph, Node
 from ...engine.ops import AveragePool, Concat, Conv, ConvTranspose, MaxPool, Pointwise, Reorder, Resize
-from .elements import MOST_ELEMENTS, unit
+from ...engine.tensor import TensorType
+from .elements import MOST_ELEMENTS, is_channels_last, unit
 
 READERS = (Conv, ConvTranspose, MaxPool, AveragePool, Pointwise, Concat, Reorder)
-"""Operators all of whose kernels take operands by strides."""
+"""Operators whose lowerings take operands by strides, or leave them to one that does."""
 WRITERS = (Conv, ConvTranspose, MaxPool, AveragePool, Pointwise, Concat, Resize)
 """Those that store their results so."""
 Parts = Mapping[Node, tuple[Node, int]]
@@ -44,7 +45,7 @@ def homes_of(graph: Graph) -> Parts:
         for operand in node.operands:
             readers[operand].append(node)
     for node in reversed(graph.nodes):
-        if isinstance(node, Concat) and _has_channels_last(node):
+        if isinstance(node, Concat) and node.axis == 1 and is_channels_last(node.type) and _is_indexable(node.type):
             for operand, start in _fitting(node, readers):
                 homes.setdefault(operand, (node, start * operand.type.dtype.itemsize))
     return homes
@@ -59,10 +60,8 @@ def _among_others(node: Node, homes: Parts, old: Node) -> Node:
     return node.replace(layout=dc.replace(layout, pitch=old.type.layout.block))
 
 
-def _has_channels_last(node: Concat) -> bool:
-    kind, layout = node.type, node.type.layout
-    is_last = layout is not None and layout.axis == 1 and layout.block >= kind.shape[1]
-    return node.axis == 1 and is_last and math.prod(kind.physical_shape) <= MOST_ELEMENTS
+def _is_indexable(kind: TensorType) -> bool:
+    return math.prod(kind.physical_shape) <= MOST_ELEMENTS
 
 
 def _fitting(node: Concat, readers: Readers) -> Iterator[tuple[Node, int]]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from ...engine.graph import Constant
 from ...engine.ops import Conv, ConvTranspose
-from ...engine.tensor import Blocked, TensorType
+from ...engine.tensor import TensorType
 from ..common.geometry import adjoint_weight
 from ..common.space import Dimension
-from .elements import strides_of, unit
+from .elements import is_channels_last, strides_of, unit
 from .gemm_call import Operands, Positions, product_call, product_for
 from .gemm_tile import Columns, Gather, Walk
 from .kernel import Call, Machine, NoKernel, lowers
@@ -69,12 +69,6 @@ def _stack(node: Conv | ConvTranspose, machine: Machine, product: str, dense: np
         columns=right.columns,
     )
     return product_call(node, machine, product, Operands(node.x, weights, left, right), at, stored)
-
-
-def is_channels_last(kind: TensorType) -> bool:
-    """Whether all channels of a position follow each other, padded to whole chunks."""
-    layout = kind.layout
-    return isinstance(layout, Blocked) and layout.axis == 1 and layout.block >= kind.shape[1] and layout.block % unit(kind.dtype) == 0
 
 
 def merged_groups(groups: int, channels: int, outputs: int, unit: int) -> int:

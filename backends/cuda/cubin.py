@@ -83,7 +83,8 @@ def compile_kernels(kernels: Sequence[Kernel], architecture: Architecture, drive
         known = ", ".join(sorted(compiler.architectures, key=lambda name: int(name.removeprefix("sm_"))))
         raise MachineError(f"NVRTC {compiler.version} does not compile for {architecture.name}, only for {known}; take a newer one: {HOW}")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda kernel: compile_kernel(kernel, architecture, driver), kernels))
+        futures = [pool.submit(compile_kernel, kernel, architecture, driver) for kernel in kernels]
+    return [future.result() for future in futures]  # all of them are done, and kept, also when one does not compile
 
 
 def resources(code: bytes, log: str, kernel: Kernel) -> Resources:

@@ -47,6 +47,20 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tilewright-")
 
 
+def _file_of(cubin: Cubin) -> str:
+    """The machine code as a file, replaced in one step. Raises MachineError where it cannot be written."""
+    try:
+        folder = _folder().name
+        os.makedirs(folder, exist_ok=True)  # somebody may have tidied up
+        path = os.path.join(folder, f"{cubin.kernel.name}.cubin")
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(cubin.code)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise MachineError(f"cannot write machine code in {tempfile.gettempdir()} (see TMPDIR): {error.strerror}") from error
+    return path
+
+
 class CupyMemory:
     """Memory of the device."""
 
@@ -115,11 +129,8 @@ class CupyDevice:
 
     def _load(self, cubin: Cubin) -> Any:
         """(kernel, function, module): the function is the module's. CuPy keeps modules by their paths, so a kernel has one path."""
-        kernel = cubin.kernel
+        kernel, path = cubin.kernel, _file_of(cubin)
         with as_machine_errors():
-            path = os.path.join(_folder().name, f"{kernel.name}.cubin")
-            with open(path, "wb") as file:
-                file.write(cubin.code)
             module = self.cupy.RawModule(path=path)
             function = module.get_function(kernel.name)
             if kernel.shared > STATIC_SHARED:

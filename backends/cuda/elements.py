@@ -41,6 +41,12 @@ def check_size(*kinds: TensorType) -> None:
             raise NoKernel(f"{kind} has several blocks of channels")
 
 
+def is_channels_last(kind: TensorType) -> bool:
+    """Whether all channels of a position follow each other, padded to whole pieces of what a thread moves at a time."""
+    layout = kind.layout
+    return layout is not None and layout.axis == 1 and layout.block >= kind.shape[1] and layout.block % unit(kind.dtype) == 0
+
+
 def check_plain(*kinds: TensorType) -> None:
     """NoKernel unless all of these are plain."""
     check_size(*kinds)
@@ -150,7 +156,7 @@ class ElementKernel(FlatKernel):
         places = [f"const int i{axis} = {text};" for axis, text in zip(order, texts, strict=True)]
         result = f"Pack<{self.y_type}, {self.pack}>"
         at = weighted([f"i{axis}" for axis in range(self.y.rank)], strides_of(self.y))
-        place = f"(({result}*)y)[index]" if self.y == self.y.dense else f"*({result}*)(y + ({at}))"
+        place = f"(({result}*)y)[index]" if self.y.is_dense else f"*({result}*)(y + ({at}))"
         return lines(*places, f"{result} result;", self.element(), f"{place} = result;", spaces=0)
 
     def element(self) -> str:

@@ -195,7 +195,7 @@ def lower_conv_as_gemv(node: Conv, machine: Machine) -> list[Call]:
     check_numbers(rows, node.weight, x.dtype)
     check_size(x, y)
     assert isinstance(node.weight, Constant)
-    if node.groups > 1 or any(map(any, node.pads)) or any(kind.layout and kind.layout.axis != 1 for kind in (x, y)) or x != x.dense:
+    if node.groups > 1 or any(map(any, node.pads)) or any(kind.layout and kind.layout.axis != 1 for kind in (x, y)) or not x.is_dense:
         raise NoKernel("groups or padding, or channels among others")
     is_whole = node.kernel == x.shape[2:] and set(node.dilations) == {1}
     is_pointwise = math.prod(node.kernel) == 1 and set(node.strides) == {1} and x.layout is not None

@@ -47,7 +47,7 @@ def channels_last(kind: TensorType) -> Blocked:
     Every pixel starts with what a thread can move at a time.
     """
     whole = unit(kind.dtype)
-    return Blocked(1, -(-kind.shape[1] // whole) * whole)
+    return Blocked(1, max(-(-kind.shape[1] // whole), 1) * whole)
 
 
 def rule(*operators: type[Node]) -> Callable[[Rule], Rule]:

@@ -22,8 +22,8 @@ COLUMNS = ("architecture", "kernel", "steps", "threads", "registers", "shared", 
 
 
 def architectures_of(names: Sequence[str], precision: str) -> list[str]:
-    """The names, each once; for "all" every architecture that the compiler knows and that has the precision."""
-    if tuple(names) != ("all",):
+    """The names, each once; with "all" among them every architecture that the compiler knows and that has the precision."""
+    if "all" not in names:
         return [architecture(name).name for name in dict.fromkeys(names)]
     return [a.name for a in ARCHITECTURES.values() if a.name in nvrtc().architectures and a.supports(precision)]
 

@@ -52,11 +52,6 @@ def _has_memory(node: Node) -> bool:
     return not isinstance(node, Input | Constant | Result | Reshape)
 
 
-def _is_among_others(node: Node) -> bool:
-    """Whether the value is computed in a Concat, this one or another."""
-    return node.type != node.type.dense
-
-
 @lowers(Concat)
 def lower_concat(node: Concat, machine: Machine) -> list[Call]:
     """Each operand goes to its slice of y. Those that may be in their place already have steps of their own."""
@@ -67,7 +62,8 @@ def lower_concat(node: Concat, machine: Machine) -> list[Call]:
         start += size
         if 0 in operand.type.shape:
             continue
-        if _is_among_others(operand) or (offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand)):
+        is_in_concat = not operand.type.is_dense  # in this one or another
+        if is_in_concat or (offset is not None and offset % ALIGNMENT == 0 and _has_memory(operand)):
             own.append(copy(*pair))
         else:
             together.append(pair)

@@ -78,7 +78,7 @@ def nvrtc(driver: int | None = None) -> Nvrtc:
             found = Nvrtc(library)
             if driver is None or int(found.version.partition(".")[0]) <= driver:
                 return found
-            newer = found.version
+            newer = newer or found.version
     if newer:
         older = 'pip install "tilewright[cuda12]", or ' if driver == 12 else ""
         raise MachineError(f"NVRTC {newer} makes machine code that this driver, of CUDA {driver}, does not run: {older}take a newer driver")

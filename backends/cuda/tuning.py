@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,14 +29,14 @@ from ..common.tuner import Layer, Run, Tuner, likeness
 from .device import Device
 from .executable import CudaExecutable
 from .kernel import Kernel, Machine, NoKernel, lower
-from .plan import Plan
+from .plan import arranged
 
 Clock = Callable[[], float]
 TABLE = Path(__file__).with_name("tuned.json")
 """Answers that ship, by device and question. There are none until somebody with a GPU has run benchmarks/gpu.py."""
 FLOPS_PER_SECOND, BYTES_PER_SECOND = 3e13, 2e12
 """What a GPU roughly reaches; only to share the budget among nodes."""
-PREPARING, AT_ONCE = 0.5, 64
+PREPARING, AT_ONCE = 0.5, 4 * (os.cpu_count() or 1)
 """The part of the budget after which no more kernels are compiled ahead, and how many are at a time."""
 SAMPLE_SECONDS, MOST_REPEATS = 5e-4, 20
 """A short node is captured so often that one replay takes about so long."""
@@ -117,7 +118,7 @@ def candidates_of(node: Node, machine: Machine, answers: Mapping[str, str]) -> I
     """Kernels of the program in which the node is measured, and those of the node with each candidate."""
     known = Kept(answers)
     graph, alone = single(node)
-    yield from (step.kernel for step in Plan(graph, dc.replace(machine, schedules=known)).steps)
+    yield from (call.kernel for _, call in arranged(graph, dc.replace(machine, schedules=known))[1])
     for question in known.open.values():
         for candidate in question.candidates:
             yield from (call.kernel for call in lower(alone, dc.replace(machine, schedules=known.having(question, candidate))))

@@ -155,9 +155,8 @@ def names(text: str) -> tuple[str, ...]:
 
 @_reader("sm_80,sm_90 or all")
 def architectures(text: str) -> tuple[str, ...]:
-    """As `names`; what is named beside all is among all."""
-    found = _split(text)
-    return ("all",) if "all" in found else found
+    """As `names`."""
+    return _split(text)
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ FLAGS = ("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-c
 MACHINE_FLAGS = ("-O2",)
 KERNEL_FLAGS = ("-O1", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error", "-fstack-clash-protection")
 """A misaligned access, an index outside an array of known size, or a full stack ends in a signal that the machine reports."""
-KERNEL_LIBRARIES = ("-nostdlib", "-lgcc", "-lm")
-"""That of C++ is not among them: to link it takes as long as to compile a kernel. That of C is in every process."""
+KERNEL_LIBRARIES = ("-nostdlib", "-Wl,-z,defs", "-lgcc", "-lm", "-lc")
+"""That of C++ is not among them: to link it takes as long as to compile a kernel. What they lack is an error of the text."""
 FULL = ("No space left", "quota exceeded")
 OUT_OF_ORDER = (*FULL, "cannot execute", "signal terminated program", "out of memory", "Cannot allocate", "memory exhausted")
 """What the compiler says where the machine is at fault, and not the text."""
