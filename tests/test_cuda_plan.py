@@ -20,7 +20,7 @@ from tilewright.engine.backend import Itemized, Options
 from tilewright.engine.errors import MachineError, ModelError, UnsupportedError
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input, Node
-from tilewright.engine.ops import Conv, Pointwise, Reshape, Slice
+from tilewright.engine.ops import Concat, Conv, Pointwise, Reshape, Slice
 
 F4 = np.dtype(np.float32)
 X, Y = map(Operand, range(2))
@@ -87,6 +87,18 @@ def test_views_start_at_multiples_of_16_bytes(rng: np.random.Generator) -> None:
     assert even in Storage(graph, ALIGNMENT).inside and odd not in Storage(graph, ALIGNMENT).inside
     assert odd in Storage(graph).inside
     check(graph_of([x], y=region(X * 2, even)), rng)
+
+
+@needs_compiler
+def test_a_slice_that_is_no_view_may_lie_in_a_concat(rng: np.random.Generator) -> None:
+    """It starts at no multiple of 16 bytes of x, but at one of the Concat."""
+    x = Input(name="x", shape=(64,))
+    value = region(X + 1, x)
+    odd = Slice(value, starts=(3,), sizes=(8,), steps=(1,))
+    whole = Concat((Slice(value, starts=(0,), sizes=(4,), steps=(1,)), odd), axis=0)
+    storage = Storage(graph_of([x], y=whole), ALIGNMENT)
+    assert storage.inside[odd] == (whole, 16) and not storage.is_view(odd)
+    check(graph_of([x], y=whole, z=region(X * 2, odd)), rng)
 
 
 @needs_compiler

@@ -139,8 +139,11 @@ class Storage:
         return Location(ARENA, self._offsets[root] + offset)
 
     def is_view(self, node: Node) -> bool:
-        """Whether the node is only another way to look at memory, so that no step computes it."""
-        return node in self.inside and not isinstance(node, Concat | Pointwise) and _inside(node) is not None
+        """Whether the node is only another way to look at memory, so that no step computes it.
+
+        What could be that, but is not aligned, may lie in a Concat instead, to which a step brings it.
+        """
+        return node in self.inside and self.inside[node] == _inside(node)
 
     def copied_outputs(self) -> list[int]:
         """Positions of the outputs that are not computed in the caller's array: inputs, constants, parts of others, repeated ones."""
