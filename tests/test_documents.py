@@ -88,7 +88,7 @@ def test_the_shell_commands_parse() -> None:
     parser = make_parser()
     (script,) = [code for code in blocks(README, "sh") if code.startswith("tilewright run")]
     lines = [line.partition("#")[0].split() for line in script.replace("\\\n", " ").splitlines()]
-    assert len(lines) == 13
+    assert len(lines) == 15
     for words in lines:
         assert words[0] == "tilewright" and parser.parse_args(words[1:]).command == words[1]
 
