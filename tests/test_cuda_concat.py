@@ -168,11 +168,11 @@ def read_by_all() -> tuple[Graph, list[int]]:
     x = image()
     start = Concat((conv(x, 12), conv(x, 4)), axis=1)
     alone = Resize(largest(x), shape=(2, 8, 10, 12), scales=(1.0, 1.0, 2.0, 2.0))
-    shift = Constant(np.random.default_rng(5).standard_normal((16, 1, 1)).astype(np.float32))
+    shift, whole_map = (Constant(np.random.default_rng(5).standard_normal(shape).astype(np.float32)) for shape in ((16, 1, 1), (16, 5, 6)))
     parts = (
         conv(start, 16, kernel=3, groups=16),
         conv(start, 16, kernel=3, groups=4),
-        Pointwise((start, shift, Reduce(x, kind="mean", axes=(1, 2, 3))), expression=SUM * SIDE + Operand(2)),
+        Pointwise((start, shift, whole_map, Reduce(x, kind="mean", axes=(1, 2, 3))), expression=SUM * SIDE + Operand(2) * Operand(3)),
         AveragePool(start, kernel=(3, 3), pads=((1, 1), (1, 1))),
         conv(conv(x, 16, kernel=3), 16, start, epilogue=SUM * SIDE),
     )
@@ -186,7 +186,16 @@ def narrow() -> tuple[Graph, list[int]]:
     x = Input(name="x", shape=(2, 4, 3, 3))
     few, single = conv(x, 4), MaxPool(conv(x, 8), kernel=(3, 3))
     one = Concat((single, conv(single, 12)), axis=1)
-    return graph_of(x, largest(Concat((conv(x, 8), few), axis=1)), conv(few, 8, kernel=3), conv(conv(one, 8), 16), conv(single, 20)), []
+    return graph_of(
+        x, largest(Concat((conv(x, 8), few), axis=1)), conv(few, 8, kernel=3), conv(conv(one, 8), 16), conv(single, 20), single
+    ), []
+
+
+def shrunk() -> tuple[Graph, list[int]]:
+    """A resize of so many taps that it goes axis by axis, through memory of its own."""
+    x = Input(name="x", shape=(2, 8, 40, 36))
+    small = Resize(largest(x), shape=(2, 8, 4, 4), scales=(1.0, 1.0, 0.1, 1 / 9), mode="linear", antialias=True)
+    return graph_of(x, largest(Concat((conv(small, 12), small), axis=1))), []
 
 
 def shared() -> tuple[Graph, list[int]]:
@@ -196,7 +205,21 @@ def shared() -> tuple[Graph, list[int]]:
     return graph_of(x, largest(Concat((a, conv(x, 4)), axis=1)), largest(Concat((b, a), axis=1))), [1]
 
 
-CASES = [branches, residuals, repeated, output, odd, chained, exported, grouped_and_transposed, of_images, read_by_all, narrow, shared]
+CASES = [
+    branches,
+    residuals,
+    repeated,
+    output,
+    odd,
+    chained,
+    exported,
+    grouped_and_transposed,
+    of_images,
+    read_by_all,
+    narrow,
+    shared,
+    shrunk,
+]
 
 
 @needs_compiler

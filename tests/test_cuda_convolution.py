@@ -63,6 +63,7 @@ SHAPES = [
     Case(64, 72, (3, 4), (4, 4), stride=2, pad=1, transposed=True, groups=2, batch=2, epilogue=SUM + FIRST, extras=("channel",)),
     Case(12, 9, (4, 3), (5, 5), stride=4, pad=1, transposed=True, more=(("output_padding", (1, 2)),)),
     Case(8, 12, (3, 2, 2), (2, 2, 2), stride=2, transposed=True, batch=2, epilogue=RELU),
+    Case(8, 12, (4, 3), (2, 2), stride=2, transposed=True, batch=2, more=(("pads", ((1, 0), (1, 0))), ("output_padding", (1, 1)))),
     Case(6, 9, (3, 3), (1, 1), stride=2, transposed=True, epilogue=RELU),
 ]
 

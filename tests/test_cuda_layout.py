@@ -9,7 +9,7 @@ import pytest
 
 from tilewright.backends.common.storage import Storage
 from tilewright.backends.cuda.executable import ALIGNMENT
-from tilewright.backends.cuda.layout import assign_layouts, channels_last, is_channels_last
+from tilewright.backends.cuda.layout import assign_layouts, channels_last, has_channels_last
 from tilewright.engine.evaluate import evaluate
 from tilewright.engine.expression import Operand, apply
 from tilewright.engine.graph import Constant, Graph, Input, Node
@@ -56,7 +56,7 @@ def test_a_residual_block_is_reordered_where_it_begins_and_ends(rng: np.random.G
     z = Pointwise((y, weight(rng, 6, 1, 1)), expression=X * Y)
     graph = laid_out(rng, x, z)
     assert len(graph.find(Reorder)) == 2
-    assert all(is_channels_last(n.type, n.type.layout) for n in graph if isinstance(n, Conv | MaxPool | Pointwise))
+    assert all(has_channels_last(n.type, n.type.layout) for n in graph if isinstance(n, Conv | MaxPool | Pointwise))
     golden(str(graph))
 
 

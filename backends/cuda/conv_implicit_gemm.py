@@ -144,9 +144,9 @@ class ImplicitGemmKernel(Kernel):
         """Which stages are this block's, and how one is copied."""
         tile, product = self.tile, self.inner
         sizes = tile.depth, product.item, product.threads
-        left = Copying("x", "x", tile.rows, *sizes, product.left_rows, "first_row", self.left.rows)
+        left = Copying("x", "x", tile.rows, *sizes, product.left_rows, "first_row")
         sizes = tile.depth, product.right_item, product.threads
-        right = Copying("w", "w", tile.columns, *sizes, product.right_rows, "first_column", self.right.columns)
+        right = Copying("w", "w", tile.columns, *sizes, product.right_rows, "first_column")
         if tile.splits > 1:
             yield f"const int first_step = blockIdx.z * {self.steps} / {tile.splits};"
             yield f"const int steps = (blockIdx.z + 1) * {self.steps} / {tile.splits} - first_step;"

@@ -127,7 +127,6 @@ class Copying:
     threads: int
     shared: SharedRows
     first_row: str
-    total_rows: int
 
     @property
     def chunks(self) -> int:

@@ -70,7 +70,7 @@ def plain(node: Node, now: Sequence[Layout]) -> Answer:
     return Answer((None,) * len(now), None)
 
 
-def is_channels_last(kind: TensorType, layout: Layout) -> bool:
+def has_channels_last(kind: TensorType, layout: Layout) -> bool:
     """Whether a value of this type has this layout because it is channels last."""
     return layout is not None and kind.rank >= 3 and layout == channels_last(kind)
 
@@ -106,7 +106,7 @@ def _pointwise(node: Pointwise, now: tuple[Layout, ...]) -> Answer:
 def _concat(node: Concat, now: tuple[Layout, ...]) -> Answer:
     """Channels last where most of what comes in is; each operand is padded by itself."""
     own = zip(node.inputs, now, strict=True)
-    size = sum(o.type.nbytes for o, layout in own if is_channels_last(o.type, layout))
+    size = sum(o.type.nbytes for o, layout in own if has_channels_last(o.type, layout))
     if 2 * size <= node.type.nbytes:
         return plain(node, now)
     return Answer(tuple(channels_last(o.type) for o in node.inputs), channels_last(node.type))
@@ -114,13 +114,13 @@ def _concat(node: Concat, now: tuple[Layout, ...]) -> Answer:
 
 @rule(Slice, Pad)
 def _part(node: Slice | Pad, now: tuple[Layout, ...]) -> Answer:
-    return Answer(now, channels_last(node.type)) if is_channels_last(node.x.type, now[0]) else plain(node, now)
+    return Answer(now, channels_last(node.type)) if has_channels_last(node.x.type, now[0]) else plain(node, now)
 
 
 @rule(Softmax, LRN, BatchNorm)
 def _normalisation(node: Softmax | LRN | BatchNorm, now: tuple[Layout, ...]) -> Answer:
     """As x is; statistics are plain."""
-    layout = now[0] if is_channels_last(node.x.type, now[0]) else None
+    layout = now[0] if has_channels_last(node.x.type, now[0]) else None
     return Answer((layout, *(None,) * (len(now) - 1)), layout)
 
 
@@ -128,13 +128,13 @@ def _normalisation(node: Softmax | LRN | BatchNorm, now: tuple[Layout, ...]) -> 
 def _resize(node: Resize, now: tuple[Layout, ...]) -> Answer:
     """Channels stay last where they are not resized."""
     keeps = node.x.type.rank >= 3 and node.x.type.shape[1] == node.type.shape[1] and node.scales[1] == 1 and node.roi is None
-    return Answer(now, now[0]) if keeps and is_channels_last(node.x.type, now[0]) else plain(node, now)
+    return Answer(now, now[0]) if keeps and has_channels_last(node.x.type, now[0]) else plain(node, now)
 
 
 @rule(Reduce)
 def _reduce(node: Reduce, now: tuple[Layout, ...]) -> Answer:
     """x as it is; the channels of the result are last where there are still some, and something behind them."""
-    if not is_channels_last(node.x.type, now[0]):
+    if not has_channels_last(node.x.type, now[0]):
         return plain(node, now)
     stays = 1 not in node.axes and node.type.rank >= 3 and (node.keepdims or 0 not in node.axes)
     return Answer(now, channels_last(node.type) if stays else None)
@@ -143,7 +143,7 @@ def _reduce(node: Reduce, now: tuple[Layout, ...]) -> Answer:
 @rule(Gather)
 def _gather(node: Gather, now: tuple[Layout, ...]) -> Answer:
     """By a list of indices everything else stays where it is."""
-    if node.indices.type.rank != 1 or not is_channels_last(node.x.type, now[0]):
+    if node.indices.type.rank != 1 or not has_channels_last(node.x.type, now[0]):
         return plain(node, now)
     return Answer((now[0], None), channels_last(node.type))
 
@@ -152,7 +152,7 @@ def _gather(node: Gather, now: tuple[Layout, ...]) -> Answer:
 def _expand(node: Expand, now: tuple[Layout, ...]) -> Answer:
     """Channels stay last where they are not what is repeated."""
     x, y = node.x.type.shape, node.type.shape
-    keeps = is_channels_last(node.x.type, now[0]) and len(x) == len(y) and x[1] == y[1]
+    keeps = has_channels_last(node.x.type, now[0]) and len(x) == len(y) and x[1] == y[1]
     return Answer(now, channels_last(node.type) if keeps else None)
 
 
